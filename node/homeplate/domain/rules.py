@@ -1,0 +1,38 @@
+"""Rules as the operator signs them: what of a passage is kept, for whom, how long. They come from the bundle only."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from homeplate.domain.record import Part, StorageClass
+
+
+class Trigger(StrEnum):
+    """Which passages a rule names."""
+
+    HIT = "hit"
+    EVERYTHING = "everything"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One signed rule.
+
+    Attributes:
+        name: 1 to 40 characters of a-z, 0-9 and hyphen.
+        trigger: hits alone, or everything. Everything *and* outgoing is what only a root marked `demo` may carry.
+        recipients: identifiers in the registry; each gets records of its own.
+        parts: facts, or facts and crop (a crop never travels without its facts).
+        storage: local or outgoing.
+        retention_s: seconds from capture; the slot is a twelfth of it, at least one second.
+        purpose: one of the operator's authorised purposes, sealed inside.
+        cameras: sources it covers; empty means every source.
+    """
+
+    name: str
+    trigger: Trigger
+    recipients: tuple[str, ...]
+    parts: frozenset[Part]
+    storage: StorageClass
+    retention_s: int
+    purpose: str
+    cameras: tuple[str, ...] = ()

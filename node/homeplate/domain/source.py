@@ -1,0 +1,41 @@
+"""What the configuration says of one source of frames, as a value."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import PurePath
+
+from homeplate.domain.passage import Direction
+
+Polygon = tuple[tuple[float, float], ...]
+"""Corners as fractions of the picture's width and height, 0..1, at least three, not closed."""
+
+
+class SourceKind(StrEnum):
+    """How frames are got."""
+
+    VIDEO = "video"
+    FOLDER = "folder"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings:
+    """One source.
+
+    Attributes:
+        region: a plate counts only where its centre lies in this polygon; None means everywhere.
+        masks: painted over before any copy of the frame is made.
+        minimum_plate_width: pixels of the full frame; narrower plates are counted as `too_small` and not read.
+        directions: directions of travel that count; empty means all.
+        stills: each picture is its own sighting.
+        realtime_fps: imitate a live camera at this rate, newest frame wins; None: every frame is processed.
+    """
+
+    name: str
+    kind: SourceKind
+    path: PurePath
+    region: Polygon | None = None
+    masks: tuple[Polygon, ...] = ()
+    minimum_plate_width: float = 60.0
+    directions: frozenset[Direction] = frozenset()
+    stills: bool = False
+    realtime_fps: float | None = None

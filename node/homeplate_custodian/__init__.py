@@ -1,0 +1,1 @@
+"""Homeplate off the device: keys, enrolment, bundles, receiving and opening records, verifying ledgers."""
