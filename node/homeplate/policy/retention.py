@@ -1,0 +1,57 @@
+"""How long a record lives, which retention slot ends it, and which slots are over. Pure; the purge does the deleting.
+
+A slot is at most a twelfth of its retention and expiries are rounded down, so a record dies early by less than a
+slot and never late (ARCHITECTURE 2.6).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from homeplate.domain.record import DAY_SECONDS, SlotId
+
+RETENTION_CAP_S = 60 * DAY_SECONDS
+"""The longest retention that a rule may carry: 60 days, California Vehicle Code 2413(b)."""
+
+SLOTS_PER_RETENTION = 12
+MINIMUM_SLOT_S = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A retention slot: the second at which its key is destroyed, and its length in seconds."""
+
+    expiry_s: int
+    length_s: int
+
+
+def slot_of(captured_s: int, retention_s: int) -> Slot:
+    """Return the slot of what was captured at `captured_s` (seconds since 1970) and may live `retention_s` seconds.
+
+    The expiry is a multiple of the length, at most `captured_s + retention_s`, and less than a length earlier.
+
+    Raises:
+        ValueError: where the retention is under a second or above the cap.
+    """
+    if not MINIMUM_SLOT_S <= retention_s <= RETENTION_CAP_S:
+        raise ValueError(f"a retention is 1 to {RETENTION_CAP_S} seconds, not {retention_s}")
+    length = max(MINIMUM_SLOT_S, retention_s // SLOTS_PER_RETENTION)
+    return Slot(expiry_s=(captured_s + retention_s) // length * length, length_s=length)
+
+
+def keep_until(captured_s: int, retention_s: int) -> int:
+    """Return the second (since 1970) from which nothing may open the record: its slot's expiry.
+
+    Raises:
+        ValueError: where the retention is under a second or above the cap.
+    """
+    return slot_of(captured_s, retention_s).expiry_s
+
+
+def expired(slots: Mapping[SlotId, tuple[str, int]], now_s: int) -> dict[SlotId, str]:
+    """Return the slots whose time is over, each with the rule that says so.
+
+    Args:
+        slots: for each slot its rule's name and its expiry in seconds since 1970.
+        now_s: node time in seconds since 1970.
+    """
+    return {slot: rule for slot, (rule, expiry_s) in slots.items() if expiry_s <= now_s}
