@@ -25,7 +25,7 @@ MAX_CROP_BYTES = CROP_BYTES[-1] - 4
 _Plate = Annotated[str, Meta(pattern=f"^[{ALPHABET}]{{1,{MAX_CHARACTERS}}}$")]
 _Name = Annotated[str, Meta(min_length=1, max_length=64)]
 _Alternatives = Annotated[str, Meta(pattern=f"^[{ALPHABET}]{{1,{len(ALPHABET)}}}$")]
-_Count = Annotated[int, Meta(ge=0, lt=1 << 63)]
+_Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 _Pixel = Annotated[int, Meta(ge=-(1 << 31), lt=1 << 31)]
 _RecordHex = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 _HashHex = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -81,7 +81,7 @@ class Facts(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     hit: HitKind
     recipient: _Name
     keep_until_s: _Count
-    sequence: Annotated[int, Meta(ge=1, lt=1 << 63)]
+    sequence: Annotated[int, Meta(ge=1, le=(1 << 63) - 1)]
     crop: CropReference | None
 
     def __repr__(self) -> str:
