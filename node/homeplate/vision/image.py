@@ -1,0 +1,83 @@
+"""Cuts and scales pictures for the models: the letterbox of a frame, the crop of a plate, the reader's input.
+
+Pure functions of arrays. Which plate is cropped and whether its corners can be trusted is `detector`'s to say.
+"""
+
+import math
+
+import cv2
+import numpy as np
+
+from homeplate.domain.geometry import Box, Quad
+from homeplate.domain.passage import Detection, Image
+
+PAD = 114
+"""Grey of a letterbox's border, as in training."""
+MARGIN = 0.03
+"""How far a plate crop reaches beyond the plate on each side, as a share of its size: the box is never quite right."""
+
+
+def letterbox(image: Image, *, width: int, height: int) -> tuple[Image, float]:
+    """Scale a picture to fit, at the top left of a grey canvas.
+
+    Args:
+        image: [H, W, 3] BGR, neither side empty.
+        width: pixels of the canvas.
+        height: pixels of the canvas.
+
+    Returns:
+        The canvas [height, width, 3] and the scale: canvas pixels = scale * picture pixels.
+    """
+    scale = min(width / image.shape[1], height / image.shape[0])
+    columns = min(width, max(1, round(image.shape[1] * scale)))
+    rows = min(height, max(1, round(image.shape[0] * scale)))
+    small = resized(image, width=columns, height=rows)
+    if (rows, columns) == (height, width):
+        return small, scale
+    canvas = np.full((height, width, 3), PAD, np.uint8)
+    canvas[:rows, :columns] = small
+    return canvas, scale
+
+
+def resized(image: Image, *, width: int, height: int) -> Image:
+    """Return the picture stretched to [height, width, 3], averaged where it shrinks (an alias looks like a stroke)."""
+    shrinks = width <= image.shape[1] and height <= image.shape[0]
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=way), np.uint8)
+
+
+def plate_crop(image: Image, detection: Detection) -> Image:
+    """Return the plate at full resolution, straightened where its corners are known.
+
+    Args:
+        image: the frame, [H, W, 3] BGR.
+        detection: a plate in it; it may reach beyond the frame.
+
+    Returns:
+        [h, w, 3] BGR, a copy; h or w is 0 where the plate lies outside the frame.
+    """
+    if detection.quad is None:
+        return _cut(image, detection.box)
+    return _straightened(image, detection.quad)
+
+
+def _cut(image: Image, box: Box) -> Image:
+    rows, columns = image.shape[:2]
+    across, down = box.width * MARGIN, box.height * MARGIN
+    left, right = max(0, math.floor(box.left - across)), min(columns, math.ceil(box.right + across))
+    top, bottom = max(0, math.floor(box.top - down)), min(rows, math.ceil(box.bottom + down))
+    return image[top : max(top, bottom), left : max(left, right)].copy()
+
+
+def _straightened(image: Image, quad: Quad) -> Image:
+    corners = np.array(quad.corners, np.float32)
+    width = max(1, round(float(np.linalg.norm(corners[[1, 2]] - corners[[0, 3]], axis=1).max())))
+    height = max(1, round(float(np.linalg.norm(corners[[3, 2]] - corners[[0, 1]], axis=1).max())))
+    across, down = round(width * MARGIN), round(height * MARGIN)
+    goal = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    goal += np.array([across, down], np.float32)
+    # Pixel centres lie at half a pixel: without it the crop is shifted by that much.
+    matrix = cv2.getPerspectiveTransform(corners - 0.5, goal - 0.5)
+    size = (width + 2 * across, height + 2 * down)
+    crop = cv2.warpPerspective(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(crop, np.uint8)

@@ -1,0 +1,215 @@
+"""Opens the models that the manifest names, and no others: hash, inputs, outputs and thresholds are the manifest's.
+
+The only module that imports onnxruntime. It does not look for a model anywhere but in the given folder, and never
+fetches one. What goes in and what comes out is prepared and read by `detector` and `reader`.
+"""
+
+import hashlib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from homeplate.errors import ModelError
+
+MANIFEST = "manifest.json"
+MANIFEST_VERSION = 1
+ANY = -1
+"""A dimension of a manifest's shape that may be of any length."""
+
+# onnxruntime's errors share no base but Exception (and ValueError for an input of a wrong name).
+_STATE = onnxruntime.capi.onnxruntime_pybind11_state
+_RUNTIME_ERRORS: tuple[type[Exception], ...] = (
+    _STATE.Fail,
+    _STATE.InvalidArgument,
+    _STATE.InvalidGraph,
+    _STATE.InvalidProtobuf,
+    _STATE.NotImplemented,
+    _STATE.RuntimeException,
+    ValueError,
+)
+
+Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+FileName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]+\\.onnx$")]
+
+
+class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A model's input or output; `shape` has -1 for any length, `type` is onnxruntime's, as "tensor(uint8)"."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+
+
+class TrainingData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A set that the model was trained on, and the licence that its source states."""
+
+    name: str
+    source: str
+    pictures: int
+    licence: str
+
+
+class DetectorThresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Least score of a plate; overlap (IoU) above which two are one; most disagreement of corners, in plate heights."""
+
+    score: Probability
+    overlap: Probability
+    corners: Probability
+
+
+class ReaderThresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Least probability of a jurisdiction that is named; least probability of an alternative that is passed on."""
+
+    jurisdiction: Probability
+    alternative: Probability
+
+
+class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the manifest says of any model."""
+
+    file: FileName
+    sha256: Sha256
+    bytes: int
+    input: TensorSpec
+    outputs: tuple[TensorSpec, ...]
+    training: tuple[TrainingData, ...]
+
+
+class DetectorEntry(ModelEntry, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The detector's entry."""
+
+    thresholds: DetectorThresholds
+
+
+class ReaderEntry(ModelEntry, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The reader's entry; `alphabet` names the classes of a position, its last one is padding."""
+
+    alphabet: str
+    jurisdictions: tuple[str, ...]
+    thresholds: ReaderThresholds
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """models/manifest.json."""
+
+    version: int
+    detector: DetectorEntry
+    reader: ReaderEntry
+
+
+def default_model_dir() -> Path:
+    """Return the folder of the models: the installed package's, else (an editable install) the project's."""
+    packaged = Path(str(resources.files("homeplate"))) / "models"
+    return packaged if (packaged / MANIFEST).is_file() else Path(__file__).parents[3] / "models"
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Return the manifest of a folder of models.
+
+    Raises:
+        ModelError: it is missing, has an unknown key, a value of the wrong kind, or another version.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except OSError as error:
+        raise ModelError(
+            f"{path}: {error.strerror}; install the package again, or name the folder of models"
+        ) from error
+    except msgspec.MsgspecError as error:
+        raise ModelError(f"{path}: {error}; install the package again") from error
+    if manifest.version != MANIFEST_VERSION:
+        raise ModelError(
+            f"{path}: version {manifest.version}, this node reads version {MANIFEST_VERSION}; "
+            "install models and node of the same release"
+        )
+    return manifest
+
+
+class Model:
+    """A model that was checked against its entry of the manifest and has run once."""
+
+    def __init__(self, folder: Path, entry: ModelEntry, *, threads: int) -> None:
+        """Open the file that `entry` names.
+
+        Args:
+            folder: where it lies.
+            entry: its entry of the manifest.
+            threads: threads of one run, at least 1.
+
+        Raises:
+            ModelError: the file is missing, altered, not a model, or of other inputs or outputs than the manifest's.
+        """
+        self._path = folder / entry.file
+        if threads < 1:
+            raise ModelError(f"{self._path}: cannot run on {threads} threads; give at least 1")
+        self._session = _session(self._path, _checked_bytes(self._path, entry), threads)
+        _check_tensors(self._path, "inputs", self._session.get_inputs(), (entry.input,))
+        _check_tensors(self._path, "outputs", self._session.get_outputs(), entry.outputs)
+        self._input = entry.input.name
+        self._outputs = [output.name for output in entry.outputs]
+        self.run(np.zeros([1 if length == ANY else length for length in entry.input.shape], np.uint8))
+
+    def run(self, batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Run the model once.
+
+        Args:
+            batch: of the manifest's input shape, uint8.
+
+        Returns:
+            The outputs in the manifest's order, float32.
+
+        Raises:
+            ModelError: the runtime refuses the batch.
+        """
+        try:
+            outputs: list[NDArray[np.float32]] = self._session.run(self._outputs, {self._input: batch})
+        except _RUNTIME_ERRORS as error:
+            raise ModelError(f"{self._path}: cannot run on an input of shape {batch.shape}: {error}") from error
+        return outputs
+
+
+def _checked_bytes(path: Path, entry: ModelEntry) -> bytes:
+    """Read the file once: what is hashed is what is run, whatever happens to the file in between."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}; install the package again") from error
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise ModelError(f"{path}: not the model that {MANIFEST} names (SHA-256 differs); install the package again")
+    return content
+
+
+def _session(path: Path, content: bytes, threads: int) -> Any:
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Spinning threads burn the power budget between frames; a growing arena never gives memory back.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = False
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except _RUNTIME_ERRORS as error:
+        raise ModelError(f"{path}: onnxruntime cannot open it: {error}; use onnxruntime 1.22 or later") from error
+
+
+def _check_tensors(path: Path, kind: str, found: list[Any], wanted: tuple[TensorSpec, ...]) -> None:
+    """Compare names, types and shapes; a symbolic dimension counts as any length."""
+    described = tuple(
+        TensorSpec(
+            name=tensor.name,
+            shape=tuple(length if isinstance(length, int) else ANY for length in tensor.shape),
+            type=tensor.type,
+        )
+        for tensor in found
+    )
+    if described != wanted:
+        raise ModelError(f"{path}: its {kind} are {described}, {MANIFEST} says {wanted}; install the package again")

@@ -1,0 +1,97 @@
+"""Reads plate crops: the reader's probabilities become characters with their alternatives, padding left out.
+
+`reading_of` is a pure function of arrays. Votes over several readings are `tracking`'s; a plate's text leaves this
+module only inside a `PlateReading`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homeplate.domain.passage import Image
+from homeplate.domain.plate import CharReading, PlateReading
+from homeplate.vision.image import resized
+
+LARGEST_BATCH = 4
+"""More plates in a frame are read in several runs, which bounds the memory of one."""
+MOST_ALTERNATIVES = 5
+
+Floats = NDArray[np.float32]
+NOTHING = PlateReading(characters=())
+
+
+class Network(Protocol):
+    """What `Reader` needs of a model."""
+
+    def run(self, batch: NDArray[np.uint8]) -> list[Floats]:
+        """Return the outputs for a batch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classes:
+    """What the reader's outputs mean.
+
+    Attributes:
+        alphabet: classes of a position; the last one is padding.
+        jurisdictions: classes of a plate.
+        least_jurisdiction: a jurisdiction of a smaller probability is not named.
+        least_alternative: a character of a smaller probability is not passed on (the likeliest always is).
+    """
+
+    alphabet: str
+    jurisdictions: tuple[str, ...]
+    least_jurisdiction: float
+    least_alternative: float
+
+
+def reading_of(characters: Floats, jurisdictions: Floats, classes: Classes) -> PlateReading:
+    """Read one plate's probabilities.
+
+    Args:
+        characters: [positions, classes]; a position whose likeliest class is padding is left out.
+        jurisdictions: [jurisdictions].
+        classes: what they mean.
+    """
+    padding = len(classes.alphabet) - 1
+    taken = characters[characters.argmax(axis=1) != padding, :padding]
+    found = int(jurisdictions.argmax())
+    chance = float(jurisdictions[found])
+    return PlateReading(
+        characters=tuple(_character(row, classes) for row in taken),
+        jurisdiction=classes.jurisdictions[found] if chance >= classes.least_jurisdiction else "unknown",
+        jurisdiction_confidence=chance,
+    )
+
+
+def _character(row: Floats, classes: Classes) -> CharReading:
+    best = np.argsort(-row, kind="stable")[:MOST_ALTERNATIVES]
+    kept = [index for index in best if row[index] >= classes.least_alternative] or [best[0]]
+    return CharReading(alternatives=tuple((classes.alphabet[index], float(row[index])) for index in kept))
+
+
+class Reader:
+    """Implements `ports.PlateReader` with a network."""
+
+    def __init__(self, network: Network, *, width: int, height: int, classes: Classes) -> None:
+        self._network, self._classes = network, classes
+        self._width, self._height = width, height
+
+    def read(self, crops: Sequence[Image]) -> list[PlateReading]:
+        """Return one reading a crop [h, w, 3] (BGR), in order; an empty crop reads as nothing.
+
+        Raises:
+            ModelError: the model cannot be run.
+        """
+        readings = [NOTHING] * len(crops)
+        whole = [index for index, crop in enumerate(crops) if crop.size]
+        for start in range(0, len(whole), LARGEST_BATCH):
+            chosen = whole[start : start + LARGEST_BATCH]
+            batch = np.stack([resized(crops[index], width=self._width, height=self._height) for index in chosen])
+            characters, jurisdictions = self._network.run(batch)
+            for place, index in enumerate(chosen):
+                readings[index] = reading_of(characters[place], jurisdictions[place], self._classes)
+        return readings

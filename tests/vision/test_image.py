@@ -1,0 +1,88 @@
+"""Crops and letterboxes."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homeplate.domain.geometry import Box, Quad
+from homeplate.domain.passage import Detection
+from homeplate.vision.image import PAD, letterbox, plate_crop
+
+
+def ramp(rows, columns):
+    """A picture whose blue is the column and whose green is the row."""
+    picture = np.zeros((rows, columns, 3), np.uint8)
+    picture[..., 0] = np.arange(columns)
+    picture[..., 1] = np.arange(rows)[:, None]
+    return picture
+
+
+def at(left, top, right, bottom, quad=None):
+    return Detection(box=Box(left=left, top=top, right=right, bottom=bottom), score=1, quad=quad)
+
+
+def test_a_wide_frame_fills_the_canvas():
+    canvas, scale = letterbox(np.full((720, 1280, 3), 9, np.uint8), width=512, height=288)
+    assert canvas.shape == (288, 512, 3)
+    assert scale == pytest.approx(0.4)
+    assert (canvas == 9).all()
+
+
+def test_a_narrow_frame_is_padded_with_grey_at_the_right():
+    canvas, scale = letterbox(np.full((480, 640, 3), 9, np.uint8), width=512, height=288)
+    assert scale == pytest.approx(0.6)
+    assert (canvas[:, :384] == 9).all()
+    assert (canvas[:, 384:] == PAD).all()
+
+
+@given(st.integers(1, 400), st.integers(1, 400))
+def test_any_size_is_letterboxed(rows, columns):
+    canvas, _ = letterbox(np.zeros((rows, columns, 3), np.uint8), width=64, height=32)
+    assert canvas.shape == (32, 64, 3)
+
+
+def test_the_crop_of_a_box_is_the_box_and_a_margin():
+    crop = plate_crop(ramp(100, 200), at(50, 20, 150, 70))
+    assert crop.shape == (54, 106, 3)
+    assert crop[0, 0].tolist() == [47, 18, 0]
+
+
+def test_the_crop_is_a_copy():
+    picture = ramp(100, 200)
+    plate_crop(picture, at(50, 20, 150, 70))[:] = 255
+    assert picture[40, 100, 0] == 100
+
+
+@given(*[st.floats(-300, 300) for _ in range(4)])
+def test_no_box_breaks_the_crop(left, top, right, bottom):
+    crop = plate_crop(ramp(60, 80), at(left, top, right, bottom))
+    assert crop.ndim == 3
+    assert crop.shape[0] <= 60
+    assert crop.shape[1] <= 80
+
+
+def test_a_plate_outside_the_frame_has_an_empty_crop():
+    assert plate_crop(ramp(60, 80), at(100, 100, 140, 120)).size == 0
+
+
+def test_level_corners_give_the_same_crop_as_the_box():
+    quad = Quad(corners=((50, 20), (150, 20), (150, 70), (50, 70)))
+    crop = plate_crop(ramp(100, 200), at(50, 20, 150, 70, quad))
+    assert crop.shape == (54, 106, 3)
+    assert crop[2, 3].tolist() == [50, 20, 0]
+    assert crop[51, 102].tolist() == [149, 69, 0]
+
+
+def test_slanted_corners_are_straightened():
+    picture = np.zeros((200, 300, 3), np.uint8)
+    corners = np.array([[60, 50], [200, 80], [200, 150], [60, 120]])
+    for x in range(60, 200):
+        top = 50 + round((x - 60) * 30 / 140)
+        picture[top : top + 70, x] = 200
+    quad = Quad(corners=tuple(map(tuple, corners.tolist())))
+    crop = plate_crop(picture, at(60, 50, 200, 150, quad))
+    inner = crop[6:-6, 8:-8]
+    assert (inner == 200).all()
+    box_only = plate_crop(picture, at(60, 50, 200, 150))
+    assert (box_only[6:-6, 8:-8] == 0).any()

@@ -1,0 +1,80 @@
+"""Reading probabilities, and how crops are batched."""
+
+import numpy as np
+import pytest
+
+from homeplate.vision.reader import Classes, Reader, reading_of
+
+CLASSES = Classes(alphabet="AB0_", jurisdictions=("US-CA", "US-NV"), least_jurisdiction=0.6, least_alternative=0.05)
+
+
+def rows(*positions):
+    return np.array(positions, np.float32)
+
+
+CALIFORNIA = np.array([0.9, 0.1], np.float32)
+
+
+def test_padding_is_left_out_and_never_counted():
+    reading = reading_of(rows([0.7, 0.2, 0.05, 0.05], [0.01, 0.02, 0.01, 0.96]), CALIFORNIA, CLASSES)
+    assert reading.text.reveal() == "A"
+    assert reading.confidence == pytest.approx(0.7)
+
+
+def test_alternatives_come_likeliest_first_without_padding():
+    reading = reading_of(rows([0.2, 0.5, 0.04, 0.26]), CALIFORNIA, CLASSES)
+    (character,) = reading.characters
+    assert [name for name, _ in character.alternatives] == ["B", "A"]
+    assert character.confidence == pytest.approx(0.5)
+
+
+def test_nothing_legible_reads_as_nothing():
+    reading = reading_of(rows([0, 0, 0, 1], [0, 0, 0, 1]), CALIFORNIA, CLASSES)
+    assert reading.characters == ()
+    assert reading.text is None
+
+
+def test_the_likeliest_character_is_kept_however_unsure():
+    classes = Classes(alphabet="AB0_", jurisdictions=("US-CA",), least_jurisdiction=0.6, least_alternative=0.9)
+    reading = reading_of(rows([0.3, 0.26, 0.2, 0.24]), np.ones(1, np.float32), classes)
+    assert [c.character for c in reading.characters] == ["A"]
+
+
+def test_an_unsure_jurisdiction_is_unknown():
+    assert reading_of(rows([1, 0, 0, 0]), np.array([0.55, 0.45], np.float32), CLASSES).jurisdiction == "unknown"
+    assert reading_of(rows([1, 0, 0, 0]), CALIFORNIA, CLASSES).jurisdiction == "US-CA"
+
+
+class Counting:
+    """A network that reads the first pixel's blue as the class of the only position."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def run(self, batch):
+        self.sizes.append(batch.shape)
+        return [np.eye(4, dtype=np.float32)[batch[:, :1, 0, 0]], np.tile(CALIFORNIA, (len(batch), 1))]
+
+
+def test_crops_are_read_in_order_in_batches_of_at_most_four():
+    network = Counting()
+    reader = Reader(network, width=16, height=8, classes=CLASSES)
+    crops = [np.full((5, 9, 3), index % 3, np.uint8) for index in range(6)]
+    texts = [reading.text.reveal() for reading in reader.read(crops)]
+    assert texts == ["A", "B", "0", "A", "B", "0"]
+    assert network.sizes == [(4, 8, 16, 3), (2, 8, 16, 3)]
+
+
+def test_an_empty_crop_reads_as_nothing_and_is_not_given_to_the_network():
+    network = Counting()
+    reader = Reader(network, width=16, height=8, classes=CLASSES)
+    first, second = reader.read([np.zeros((0, 4, 3), np.uint8), np.ones((4, 4, 3), np.uint8)])
+    assert first.characters == ()
+    assert second.text.reveal() == "B"
+    assert network.sizes == [(1, 8, 16, 3)]
+
+
+def test_no_crops_need_no_run():
+    network = Counting()
+    assert Reader(network, width=16, height=8, classes=CLASSES).read([]) == []
+    assert network.sizes == []

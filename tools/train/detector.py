@@ -1,0 +1,192 @@
+"""Train, measure and quantise the plate detector: `python -m tools.train.detector prepare|train|validate|quantise`.
+
+Each verb is one command and picks up where it was stopped. Thresholds, stops and choices come from the held-out fifth
+of the training pictures (`tools.train.split`); the evaluation sets are only ever reported on, by `tools.evaluate`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from tools.train.detector_data import Pack, Sampler, pack, targets
+from tools.train.detector_net import PlateNet, loss_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RUNS = Path("tools/train/runs")
+BATCH = 24
+LOG_EVERY, SAVE_EVERY = 50, 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A training run: pictures' size (width, height), steps, peak learning rate."""
+
+    size: tuple[int, int]
+    steps: int
+    rate: float
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    """Decode the scenes and the plate crops once."""
+    data: Path = arguments.data
+    for name in ("detect", "read"):
+        lines = (data / name / "labels.jsonl").read_text().splitlines()
+        count = pack(data, arguments.cache, name, (json.loads(line) for line in lines))
+        print(f"{name}: {count} pictures packed in {arguments.cache}")
+
+
+class _Stream(torch.utils.data.IterableDataset[dict[str, torch.Tensor]]):
+    """Batches without end, made in a worker process."""
+
+    def __init__(self, cache: Path, size: tuple[int, int], seed: int) -> None:
+        self._cache, self._size, self._seed = cache, size, seed
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        torch.set_num_threads(1)
+        scenes, crops = Pack(self._cache, "detect"), Pack(self._cache, "read")
+        sampler = Sampler(scenes, crops, self._size, self._seed)
+        while True:
+            pictures, marks = [], []
+            for _ in range(BATCH):
+                picture, plates = sampler.draw()
+                pictures.append(picture)
+                marks.append(targets(plates, self._size))
+            batch = {key: torch.from_numpy(np.stack([mark[key] for mark in marks])) for key in marks[0]}
+            batch["picture"] = torch.from_numpy(np.stack(pictures))
+            yield batch
+
+
+def as_input(pictures: torch.Tensor) -> torch.Tensor:
+    """uint8 [N, H, W, 3] to the network's [N, 3, H, W] in -1..1, channels last in memory."""
+    return (pictures.permute(0, 3, 1, 2).float() - 128) / 128
+
+
+def _rate(step: int, plan: Plan) -> float:
+    """Warm-up, then a cosine down to a hundredth."""
+    if step < 200:
+        return plan.rate * (step + 1) / 200
+    turn = (step - 200) / max(1, plan.steps - 200)
+    return plan.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, turn))))
+
+
+def _average(mean: PlateNet, net: PlateNet, step: int) -> None:
+    """Exponential moving average of the weights; statistics of batch norm are copied with the same decay."""
+    decay = min(0.998, (1 + step) / (10 + step))
+    with torch.no_grad():
+        for kept, new in zip(mean.state_dict().values(), net.state_dict().values(), strict=True):
+            if kept.dtype.is_floating_point:
+                kept.lerp_(new, 1 - decay)
+            else:
+                kept.copy_(new)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Train on augmented samples; `last.pt` resumes, the log has one JSON line every fifty steps."""
+    torch.set_num_threads(1)
+    folder = RUNS / arguments.name
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = Plan(size=arguments.size, steps=arguments.steps, rate=arguments.rate)
+    net, mean = PlateNet().to(memory_format=torch.channels_last), PlateNet()
+    if arguments.start:
+        net.load_state_dict(torch.load(arguments.start)["mean"])
+    optimiser = torch.optim.AdamW(net.parameters(), lr=plan.rate, weight_decay=0.02)
+    mean.load_state_dict(net.state_dict())
+    step, last = 0, folder / "last.pt"
+    if last.exists():
+        state = torch.load(last)
+        net.load_state_dict(state["net"])
+        mean.load_state_dict(state["mean"])
+        optimiser.load_state_dict(state["optimiser"])
+        step = state["step"]
+    stream = _Stream(arguments.cache, plan.size, seed=arguments.seed + step)
+    loader = iter(torch.utils.data.DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=6))
+    sums: dict[str, float] = {}
+    since = time.perf_counter()
+    while step < plan.steps:
+        losses = _step(net, optimiser, next(loader), _rate(step, plan))
+        step += 1
+        _average(mean, net, step)
+        for key, value in losses.items():
+            sums[key] = sums.get(key, 0.0) + value / LOG_EVERY
+        if step % LOG_EVERY == 0:
+            speed = LOG_EVERY * BATCH / (time.perf_counter() - since)
+            _log(folder, {"step": step, "rate": _rate(step, plan), "pictures_s": speed, **sums})
+            sums, since = {}, time.perf_counter()
+        if step % SAVE_EVERY == 0 or step == plan.steps:
+            _save(last, net, mean, optimiser, step)
+
+
+def _step(net: PlateNet, optimiser: torch.optim.AdamW, batch: dict[str, torch.Tensor], rate: float) -> dict[str, float]:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    net.train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        raw = net(as_input(batch["picture"]))
+    losses = loss_of(raw, batch)
+    optimiser.zero_grad()
+    losses["total"].backward()
+    torch.nn.utils.clip_grad_norm_(net.parameters(), 10.0)
+    optimiser.step()
+    return {key: float(value.detach()) for key, value in losses.items()}
+
+
+def _log(folder: Path, row: dict[str, Any]) -> None:
+    line = json.dumps({key: round(value, 5) for key, value in row.items()})
+    with (folder / "log.jsonl").open("a") as log:
+        log.write(line + "\n")
+    print(line, flush=True)
+
+
+def _save(path: Path, net: PlateNet, mean: PlateNet, optimiser: torch.optim.AdamW, step: int) -> None:
+    fresh = path.with_suffix(".new")
+    state = {
+        "net": net.state_dict(),
+        "mean": mean.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "step": step,
+    }
+    torch.save(state, fresh)
+    fresh.replace(path)
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, height = map(int, text.split("x"))
+    if width % 32 or height % 32:
+        message = f"{text}: width and height are multiples of 32"
+        raise argparse.ArgumentTypeError(message)
+    return width, height
+
+
+def main() -> None:
+    """Parse the verb and run it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path, default=RUNS / "cache", help="folder of the packed pictures")
+    verbs = parser.add_subparsers(required=True)
+    verb = verbs.add_parser("prepare", help="decode the pictures once")
+    verb.add_argument("--data", type=Path, required=True)
+    verb.set_defaults(run=prepare)
+    verb = verbs.add_parser("train", help="train or resume a run")
+    verb.add_argument("--name", default="detector")
+    verb.add_argument("--size", type=_size, default=(512, 288))
+    verb.add_argument("--steps", type=int, default=4000)
+    verb.add_argument("--rate", type=float, default=2e-3)
+    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--start", type=Path, help="weights to start from, a last.pt of another run")
+    verb.set_defaults(run=train)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()

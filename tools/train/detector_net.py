@@ -1,0 +1,141 @@
+"""The detector's network, its loss and its decoding; what a picture is and how it is augmented is not decided here.
+
+One class, no anchors: every cell of a stride-8 grid says how likely a plate's centre lies in it, how far the plate's
+four sides are (CenterNet's heat map with FCOS's distances) and where the four corners lie inside that box. Plain 3x3
+convolutions at low resolution, because depthwise ones are bound by memory on the processors this runs on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+STRIDE = 8
+"""Pixels of the network's input a cell of its output."""
+OUTPUTS = 13
+"""A heat logit, four log distances (left, top, right, bottom) and eight corner fractions a cell."""
+DISTANCE_LIMIT = 5.0
+"""Largest log distance in cells: e^5 cells are wider than any input."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSize:
+    """Channels of the five reductions (strides 2 to 32), residual blocks at strides 8, 16 and 32, neck channels."""
+
+    channels: tuple[int, int, int, int, int] = (16, 32, 64, 96, 128)
+    blocks: tuple[int, int, int] = (2, 2, 2)
+    neck: int = 64
+
+
+def _unit(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+class _Block(nn.Module):
+    """A basic residual block."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _unit(channels, channels)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.relu(x + self.second(self.first(x)))
+
+
+class PlateNet(nn.Module):
+    """Pictures [N, 3, H, W] scaled to -1..1, H and W multiples of 32, to raw heads [N, 13, H/8, W/8]."""
+
+    def __init__(self, size: NetworkSize | None = None) -> None:
+        super().__init__()
+        size = size or NetworkSize()
+        half, quarter, eighth, sixteenth, last = size.channels
+        counts = size.blocks
+        self.eighth = nn.Sequential(
+            _unit(3, half, 2),
+            _unit(half, quarter, 2),
+            _unit(quarter, eighth, 2),
+            *[_Block(eighth) for _ in range(counts[0])],
+        )
+        self.sixteenth = nn.Sequential(_unit(eighth, sixteenth, 2), *[_Block(sixteenth) for _ in range(counts[1])])
+        self.last = nn.Sequential(_unit(sixteenth, last, 2), *[_Block(last) for _ in range(counts[2])])
+        self.lateral = nn.ModuleList(nn.Conv2d(c, size.neck, 1) for c in (eighth, sixteenth, last))
+        self.smooth = nn.ModuleList(_unit(size.neck, size.neck) for _ in range(2))
+        self.head = _unit(size.neck, size.neck)
+        self.output = nn.Conv2d(size.neck, OUTPUTS, 1)
+        bias = self.output.bias
+        assert bias is not None
+        with torch.no_grad():
+            bias.zero_()
+            bias[0] = -4.6  # a prior of 1 % (RetinaNet), else the first steps are spent on the empty cells
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        eighth = self.eighth(x)
+        sixteenth = self.sixteenth(eighth)
+        last = self.last(sixteenth)
+        merged = self.lateral[1](sixteenth) + functional.interpolate(self.lateral[2](last), scale_factor=2.0)
+        merged = self.smooth[0](merged)
+        merged = self.lateral[0](eighth) + functional.interpolate(merged, scale_factor=2.0)
+        out: torch.Tensor = self.output(self.head(self.smooth[1](merged)))
+        return out
+
+
+def centres(rows: int, columns: int) -> torch.Tensor:
+    """The cells' centres in pixels, [2, rows, columns] (x, y)."""
+    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    return (torch.stack((x, y)).float() + 0.5) * STRIDE
+
+
+def boxes_of(raw: torch.Tensor) -> torch.Tensor:
+    """Boxes [N, 4, H, W] (left, top, right, bottom, pixels) of raw heads [N, 13, H, W]."""
+    reach = raw[:, 1:5].clamp(-DISTANCE_LIMIT, DISTANCE_LIMIT).exp() * STRIDE
+    grid = centres(raw.shape[2], raw.shape[3])
+    return torch.cat((grid - reach[:, 0:2], grid + reach[:, 2:4]), dim=1)
+
+
+def generalised_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """GIoU (Rezatofighi 2019) of boxes [K, 4] pairwise, [K]."""
+    low = torch.maximum(a[:, :2], b[:, :2])
+    high = torch.minimum(a[:, 2:], b[:, 2:])
+    both = (high - low).clamp(min=0).prod(1)
+    area_a = (a[:, 2:] - a[:, :2]).prod(1)
+    area_b = (b[:, 2:] - b[:, :2]).prod(1)
+    union = area_a + area_b - both
+    hull = (torch.maximum(a[:, 2:], b[:, 2:]) - torch.minimum(a[:, :2], b[:, :2])).prod(1)
+    return both / union.clamp(min=1e-6) - (hull - union) / hull.clamp(min=1e-6)
+
+
+def loss_of(raw: torch.Tensor, target: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Terms of the loss of raw heads [N, 13, H, W].
+
+    `heat` [N, H, W] is 1 at a plate's cell and falls off around it, -1 where nothing is to be learnt; `box`
+    [N, 4, H, W] in pixels and `weight` [N, H, W] hold for the cells near a plate's centre; `corners` [N, 8, H, W] are
+    fractions of the box, `corner_weight` [N, H, W] is 0 where the corners are unknown.
+    """
+    raw = raw.float()
+    heat, weight = target["heat"], target["weight"]
+    logit = raw[:, 0]
+    chance = logit.sigmoid()
+    peak = heat >= 1.0
+    plates = peak.sum().clamp(min=1)
+    positive = functional.softplus(-logit) * (1 - chance) ** 2 * peak
+    negative = functional.softplus(logit) * chance**2 * (1 - heat.clamp(0, 1)) ** 4 * ((heat >= 0) & ~peak)
+    chosen = weight > 0
+    picked = weight[chosen]
+    boxes = boxes_of(raw).permute(0, 2, 3, 1)[chosen]
+    truth = target["box"].permute(0, 2, 3, 1)[chosen]
+    box = ((1 - generalised_iou(boxes, truth)) * picked).sum() / picked.sum().clamp(min=1)
+    known = target["corner_weight"]
+    gap = functional.smooth_l1_loss(raw[:, 5:], target["corners"], reduction="none", beta=0.05).sum(1)
+    corner = (gap * known).sum() / known.sum().clamp(min=1)
+    heat_loss = (positive.sum() + negative.sum()) / plates
+    return {"heat": heat_loss, "box": box, "corner": corner, "total": heat_loss + 2.0 * box + 0.5 * corner}
