@@ -197,8 +197,8 @@ def _polygon(corners: list[tuple[float, float]]) -> Polygon:
 def narrowing(section: NarrowSection) -> Narrowing:
     """Return what the node leaves out, as a value of the policy."""
     return Narrowing(
-        dropped_rules=frozenset(section.drop_rules),
-        dropped_recipients=frozenset(section.drop_recipients),
+        drop_rules=frozenset(section.drop_rules),
+        drop_recipients=frozenset(section.drop_recipients),
         retention_s={
             rule: duration_s(text, key=f"narrow.retention.{rule}") for rule, text in section.retention.items()
         },
