@@ -1,0 +1,327 @@
+"""Node time: the only module that reads a clock. It decides what time it is; what follows from that is others' affair.
+
+Within a boot node time is CLOCK_BOOTTIME and nothing else, so a jump of the wall clock changes no age. Across boots the
+time off is the wall clock minus the high-water mark, believed only within `PLAUSIBLE_OFF_NS`; a longer step is
+quarantined, a step back counts as no time off (ARCHITECTURE 3, docs/decisions/0005-node-time.md).
+
+The rule that keeps lives short: node time is never handed out beyond what a mark on disk already covers. After a power
+cut the next boot starts at that mark, so powered-on time is counted in full and node time never goes back.
+"""
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from homeplate.errors import ClockError
+
+NANOSECONDS = 1_000_000_000
+
+# No node existed before 2026: a wall clock that says otherwise was never set (1970, a firmware's build date).
+EARLIEST_NS = 1_767_225_600 * NANOSECONDS
+
+# How long a node may have been off on the word of an unauthenticated wall clock. A week covers a repair; what is
+# longer needs a custodian's signature, because whoever spoofs the time server could else expire every record at once.
+PLAUSIBLE_OFF_NS = 7 * 86_400 * NANOSECONDS
+
+# How far a mark runs ahead of the time handed out. It must exceed the purge timer's period (one minute), so that
+# powered-on time is covered even with the other processes down; each boot may shorten a life by this much, no more.
+RESERVE_NS = 90 * NANOSECONDS
+
+_MAXIMUM_MARK_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readers:
+    """Where a clock reads: the boot's identity, nanoseconds since boot (suspend included), and the wall clock."""
+
+    boot_id: Callable[[], str]
+    boot_ns: Callable[[], int]
+    wall_ns: Callable[[], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantine:
+    """Why node time is refused: the wall clock claims `step_s` seconds off since the mark at `mark_s`."""
+
+    mark_s: int
+    wall_s: int
+    step_s: int
+
+
+class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One process's high-water mark. Attributes in nanoseconds.
+
+    Attributes:
+        version: 1.
+        boot_id: the boot in which it was written.
+        boot_ns: time since boot at which it was written.
+        anchor_ns: node time at boot; node time is this plus the time since boot.
+        reserved_ns: node time never handed out beyond this; the next boot starts here.
+        believed: False while the boot's wall clock is quarantined; the anchor then counts no time off.
+    """
+
+    version: int
+    boot_id: str
+    boot_ns: int
+    anchor_ns: int
+    reserved_ns: int
+    believed: bool
+
+
+class SystemClock:
+    """Node time of a machine, shared by its processes through their marks. Safe to use from several threads.
+
+    A damaged or unreadable mark is an error, never skipped: skipping it could lengthen a life.
+
+    Args:
+        state_dir: folder of the marks, one file a process (`capture.mark`); every process may read and lock it.
+        process: a to z; this process alone writes its mark.
+        readers: where to read; the machine's clocks by default.
+        signed_ns: a time that a custodian signed; the wall clock may be `PLAUSIBLE_OFF_NS` past it.
+
+    Raises:
+        ClockError: where the wall clock was never set, or a mark cannot be read or written.
+    """
+
+    def __init__(
+        self, state_dir: Path, process: str, *, readers: Readers | None = None, signed_ns: int | None = None
+    ) -> None:
+        if not (process.isascii() and process.isalpha() and process.islower()):
+            raise ClockError(f"a clock mark is named by a process, a to z, not {process!r}")
+        self._dir = state_dir
+        self._process = process
+        self._read = readers or system_readers()
+        self._signed_ns = signed_ns or 0
+        self._lock = threading.Lock()
+        self._boot_id = self._read.boot_id()
+        self._anchor_ns = 0
+        self._reserved_ns = 0
+        self._quarantine: Quarantine | None = None
+        with self._lock, self._shared() as folder:
+            self._establish()
+            self._write(folder)
+
+    @property
+    def quarantine(self) -> Quarantine | None:
+        """The step that is not believed; None where node time is good. It belongs in the ledger as an alarm."""
+        return self._quarantine
+
+    def now_ns(self) -> int:
+        """Return node time in nanoseconds since 1970.
+
+        Raises:
+            ClockError: where the time is quarantined, or the mark cannot be written (disk full, read-only).
+        """
+        with self._lock:
+            if self._quarantine:
+                with self._shared() as folder:
+                    self._establish()
+                    self._write(folder)
+            if self._quarantine:
+                raise ClockError(_quarantined(self._quarantine))
+            now = self._anchor_ns + self._read.boot_ns()
+            if now > self._reserved_ns:
+                self._save()
+            return now
+
+    def least_ns(self) -> int:
+        """Return the node time that has certainly passed, also in quarantine and on a full disk: purge's clock."""
+        with self._lock:
+            return self._anchor_ns + self._read.boot_ns()
+
+    def save_mark(self) -> None:
+        """Write this process's mark now; it covers the next `RESERVE_NS`.
+
+        Raises:
+            ClockError: where it cannot be written.
+        """
+        with self._lock:
+            self._save()
+
+    def _save(self) -> None:
+        with self._shared() as folder:
+            self._write(folder)
+
+    @contextmanager
+    def _shared(self) -> Iterator[int]:
+        """Hold the folder's lock, so that two processes of one boot cannot choose two anchors."""
+        try:
+            self._dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+            folder = os.open(self._dir, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise ClockError(f"the clock's folder {self._dir} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield folder
+        finally:
+            os.close(folder)
+
+    def _establish(self) -> None:
+        """Choose this boot's anchor: another process's, if it already did, else by the wall clock."""
+        marks = [_read_mark(path) for path in sorted(self._dir.glob("*.mark"))]
+        boot_ns, wall_ns = self._read.boot_ns(), self._read.wall_ns()
+        # A boot clock that went back under one boot id is a restored machine image: another boot for our purposes.
+        same = [mark for mark in marks if mark.boot_id == self._boot_id and mark.boot_ns <= boot_ns]
+        settled = [mark for mark in same if mark.believed]
+        if settled:
+            self._anchor_ns, self._quarantine = max(mark.anchor_ns for mark in settled), None
+            return
+        if not marks:
+            if wall_ns < EARLIEST_NS:
+                raise ClockError(f"the clock says {utc_text(wall_ns)}, so it was never set: set it, then start again")
+            self._anchor_ns = wall_ns - boot_ns
+            return
+        floor = max(mark.anchor_ns for mark in same) if same else max(mark.reserved_ns for mark in marks)
+        self._judge(floor, boot_ns, wall_ns)
+
+    def _judge(self, floor_ns: int, boot_ns: int, wall_ns: int) -> None:
+        """Decide how long the node was off: `floor_ns` is node time at power-off, so at boot if it was not off."""
+        off_ns = max(0, wall_ns - boot_ns - floor_ns)
+        ceiling_ns = max(floor_ns + boot_ns, self._signed_ns) + PLAUSIBLE_OFF_NS
+        if off_ns > 0 and wall_ns > ceiling_ns:
+            self._anchor_ns = floor_ns
+            self._quarantine = Quarantine(
+                mark_s=floor_ns // NANOSECONDS, wall_s=wall_ns // NANOSECONDS, step_s=off_ns // NANOSECONDS
+            )
+        else:
+            self._anchor_ns, self._quarantine = floor_ns + off_ns, None
+
+    def _write(self, folder: int) -> None:
+        """Replace this process's mark durably. In quarantine too: powered-on time counts, the wall's step does not."""
+        boot_ns = self._read.boot_ns()
+        reserved_ns = self._anchor_ns + boot_ns + RESERVE_NS
+        mark = Mark(
+            version=1,
+            boot_id=self._boot_id,
+            boot_ns=boot_ns,
+            anchor_ns=self._anchor_ns,
+            reserved_ns=reserved_ns,
+            believed=self._quarantine is None,
+        )
+        path, temporary = self._dir / f"{self._process}.mark", self._dir / f"{self._process}.new"
+        try:
+            with temporary.open("wb") as file:
+                os.fchmod(file.fileno(), 0o644)  # the other processes' users read it; it holds no secret
+                file.write(msgspec.json.encode(mark, order="sorted"))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            os.fsync(folder)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink()
+            raise ClockError(f"the clock mark {path} cannot be written: {error.strerror}; free its disk") from error
+        self._reserved_ns = reserved_ns
+
+
+class SimulatedClock:
+    """Node time that a simulation drives: it stands still until advanced, and never goes back."""
+
+    def __init__(self, start_ns: int) -> None:
+        self._now_ns = start_ns
+        self._lock = threading.Lock()
+
+    def now_ns(self) -> int:
+        """Return the simulated node time, nanoseconds since 1970."""
+        return self._now_ns
+
+    def least_ns(self) -> int:
+        """Return the same: a simulation has no quarantine."""
+        return self._now_ns
+
+    def advance_to(self, now_ns: int) -> None:
+        """Move to `now_ns`; an earlier time changes nothing (of several sources the furthest leads)."""
+        with self._lock:
+            self._now_ns = max(self._now_ns, now_ns)
+
+
+class WallClock:
+    """The wall clock as it is, for tools off the device (custodian, receiver), which keep no mark."""
+
+    def now_ns(self) -> int:
+        """Return wall time in nanoseconds since 1970.
+
+        Raises:
+            ClockError: where the clock was never set.
+        """
+        now = time.clock_gettime_ns(time.CLOCK_REALTIME)
+        if now < EARLIEST_NS:
+            raise ClockError(f"this machine's clock says {utc_text(now)}, so it was never set: set it, then try again")
+        return now
+
+
+def perf_ns() -> int:
+    """Return a counter for durations of a stage, in nanoseconds; it has no date and no meaning across processes."""
+    return time.perf_counter_ns()
+
+
+def utc_text(now_ns: int) -> str:
+    """Return `2026-11-22T17:00:00Z` for nanoseconds since 1970, cut to the second."""
+    return datetime.fromtimestamp(now_ns // NANOSECONDS, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def system_readers() -> Readers:
+    """Return this machine's clocks.
+
+    Raises:
+        ClockError: on a system that is neither Linux nor macOS.
+    """
+    if sys.platform == "linux":
+        boot_clock, boot_id = time.CLOCK_BOOTTIME, _linux_boot_id
+    elif sys.platform == "darwin":
+        boot_clock, boot_id = time.CLOCK_MONOTONIC, _macos_boot_id  # counts sleep there, as CLOCK_BOOTTIME does here
+    else:
+        raise ClockError(f"no clock that survives suspend is known on {sys.platform}: use Linux or macOS")
+    return Readers(
+        boot_id=boot_id,
+        boot_ns=lambda: time.clock_gettime_ns(boot_clock),
+        wall_ns=lambda: time.clock_gettime_ns(time.CLOCK_REALTIME),
+    )
+
+
+def _linux_boot_id() -> str:
+    path = Path("/proc/sys/kernel/random/boot_id")
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ClockError(f"{path} cannot be read, so this boot has no name: mount /proc ({error.strerror})") from error
+
+
+def _macos_boot_id() -> str:
+    try:
+        done = subprocess.run(
+            ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, check=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ClockError("sysctl kern.bootsessionuuid failed, so this boot has no name") from error
+    return done.stdout.strip()
+
+
+def _read_mark(path: Path) -> Mark:
+    try:
+        with path.open("rb") as file:
+            mark = msgspec.json.decode(file.read(_MAXIMUM_MARK_BYTES), type=Mark)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ClockError(
+            f"the clock mark {path} is damaged, so no age can be trusted: restore it, or start with a new data folder"
+        ) from error
+    if mark.version != 1 or mark.boot_ns < 0 or mark.anchor_ns + mark.boot_ns > mark.reserved_ns:
+        raise ClockError(f"the clock mark {path} contradicts itself: restore it, or start with a new data folder")
+    return mark
+
+
+def _quarantined(quarantine: Quarantine) -> str:
+    return (
+        f"the clock leapt {quarantine.step_s} s past the last mark, more than the {PLAUSIBLE_OFF_NS // NANOSECONDS} s"
+        " that are believed without a signature: mend the clock's source, or install a newly signed bundle"
+    )

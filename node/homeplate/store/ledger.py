@@ -1,0 +1,407 @@
+"""A process's own log of what it did, as a Merkle log: one JSON line a row, durable when `append` returns.
+
+A row holds ids, counts, recipients and reasons, never a plate. Its leaf is SHA-256(0x00 || salt || row) (RFC 6962), so
+that a public export can withhold a row and still verify; each line also carries the root after it, so that the first
+bad row can be named. Signatures over roots are `checkpoints`' affair. One writer a file.
+"""
+
+import fcntl
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from homeplate.errors import ClockError, LedgerError, StoreError
+from homeplate.ports import Clock, Ledger
+from homeplate.store.merkle import HASH_BYTES, Frontier, leaf_hash
+
+SALT_BYTES = 16
+MAXIMUM_LINE_BYTES = 16_384
+MAXIMUM_TEXT = 4_096
+MAXIMUM_FIELDS = 24
+
+Value = str | int | bool
+
+_EVENT = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}\Z")
+_FIELD = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
+_INTEGER = range(-(2**63), 2**63)
+_CHUNK = 1 << 16
+
+
+class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One row. Attributes: number from 1; node time in nanoseconds since 1970; dotted event name; its fields."""
+
+    number: int
+    time_ns: int
+    event: str
+    fields: dict[str, Value]
+
+
+class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A row as stored: with its salt and the root after it, both hexadecimal."""
+
+    root: str
+    row: Row
+    salt: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadRow:
+    """The first row that does not verify (its number, from 1) and why."""
+
+    number: int
+    reason: str
+
+
+class _BadRowError(LedgerError):
+    """Carries a `BadRow` out of the reading loop."""
+
+    def __init__(self, bad: BadRow) -> None:
+        super().__init__(f"row {bad.number}: {bad.reason}")
+        self.bad = bad
+
+
+@dataclass(slots=True, kw_only=True)
+class Scan:
+    """What reading a log showed: its tree, good rows' time, and the first bad row, if any.
+
+    Attributes:
+        frontier: the tree over the good rows.
+        time_ns: time of the last good row, 0 where there is none.
+        end: bytes of the file that hold whole lines.
+        tail: bytes after the last whole line (a torn append).
+        bad: the first bad row; nothing after it was read.
+        roots: the root after each asked-for size (see `scan`).
+    """
+
+    frontier: Frontier = field(default_factory=Frontier)
+    time_ns: int = 0
+    end: int = 0
+    tail: int = 0
+    bad: BadRow | None = None
+    roots: dict[int, bytes] = field(default_factory=dict)
+
+
+def leaf_of(row: Row, salt: bytes) -> bytes:
+    """Return a row's leaf hash: SHA-256(0x00 || salt || canonical JSON of the row)."""
+    return leaf_hash(salt + msgspec.json.encode(row, order="sorted"))
+
+
+def scan(path: Path, sizes: Iterable[int] = (), visit: Callable[[Line], None] | None = None) -> Scan:
+    """Read a log from its start and check every row: form, number, order in time, running root.
+
+    Args:
+        path: the log; a missing file is an empty log.
+        sizes: tree sizes whose roots are wanted in `Scan.roots`.
+        visit: called with each good line.
+
+    Raises:
+        StoreError: where the file cannot be read.
+    """
+    wanted, result = set(sizes), Scan()
+    if 0 in wanted:
+        result.roots[0] = result.frontier.root()
+    try:
+        for raw in _lines(path, result):
+            line = _check(raw, result)
+            result.end += len(raw) + 1
+            if result.frontier.size in wanted:
+                result.roots[result.frontier.size] = result.frontier.root()
+            if visit:
+                visit(line)
+    except _BadRowError as error:
+        result.bad = error.bad
+    except OSError as error:
+        raise StoreError(f"the ledger {path} cannot be read: {error.strerror}") from error
+    return result
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a log, also while its process appends.
+
+    Raises:
+        LedgerError: at the first bad row, which it names.
+        StoreError: where the file cannot be read.
+    """
+    state = Scan()
+    try:
+        for raw in _lines(path, state):
+            yield _check(raw, state).row
+    except _BadRowError as error:
+        raise LedgerError(f"ledger {path.name}, {error}") from error
+    except OSError as error:
+        raise StoreError(f"the ledger {path} cannot be read: {error.strerror}") from error
+
+
+def _lines(path: Path, state: Scan) -> Iterator[bytes]:
+    """Yield whole lines without their newline; what follows the last newline is counted in `state.tail`."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        rest = b""
+        while chunk := file.read(_CHUNK):
+            *whole, rest = (rest + chunk).split(b"\n")
+            yield from whole
+            if len(rest) > MAXIMUM_LINE_BYTES:
+                raise _BadRowError(BadRow(number=state.frontier.size + 1, reason="the line is too long"))
+    state.tail = len(rest)
+
+
+def _check(raw: bytes, state: Scan) -> Line:
+    """Return the line, with its leaf added to the tree; one accepted encoding, so that no byte goes unchecked."""
+    number = state.frontier.size + 1
+    try:
+        line = msgspec.json.decode(raw, type=Line)
+        salt, root = bytes.fromhex(line.salt), bytes.fromhex(line.root)
+        canonical = msgspec.json.encode(line, order="sorted")
+    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
+        raise _BadRowError(BadRow(number=number, reason="the line is no ledger row")) from error
+    if len(raw) > MAXIMUM_LINE_BYTES or len(salt) != SALT_BYTES or len(root) != HASH_BYTES:
+        raise _BadRowError(BadRow(number=number, reason="the line has a wrong length"))
+    if canonical != raw:
+        raise _BadRowError(BadRow(number=number, reason="the line is not in canonical form"))
+    if line.row.number != number:
+        raise _BadRowError(BadRow(number=number, reason=f"row {line.row.number} stands in its place"))
+    if line.row.time_ns < state.time_ns:
+        raise _BadRowError(BadRow(number=number, reason="its time is before the row above"))
+    leaf = leaf_of(line.row, salt)
+    grown = state.frontier.copy()
+    grown.append(leaf)
+    if grown.root() != root:
+        raise _BadRowError(BadRow(number=number, reason="its running root does not match: it or its order was changed"))
+    state.frontier, state.time_ns = grown, line.row.time_ns
+    return line
+
+
+class MerkleLog:
+    """The log of one process, held open and locked until `close`.
+
+    A torn last line (power cut, kill) is cut off at opening, and a row `ledger.recovered` says so: its append never
+    returned, so nothing that was acknowledged is lost.
+
+    Args:
+        path: the log, made where it is missing.
+        clock: node time; in quarantine a row repeats the time of the row before.
+        salt: random bytes a row; without its salt a withheld row cannot be guessed from its hash.
+
+    Raises:
+        StoreError: where the file cannot be opened, or another process has it.
+        LedgerError: where a row does not verify; the message names the first.
+    """
+
+    def __init__(self, path: Path, clock: Clock, salt: Callable[[int], bytes] = os.urandom) -> None:
+        self._path, self._clock, self._salt = path, clock, salt
+        self._broken = False
+        try:
+            path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise StoreError(f"the ledger {path} cannot be opened: {error.strerror}") from error
+        try:
+            self._open()
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def _open(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(f"the ledger {self._path} has a writer already: stop the other process first") from error
+        state = scan(self._path)
+        if state.bad:
+            raise LedgerError(
+                f"ledger {self._path.name}, row {state.bad.number}: {state.bad.reason}; keep the ledger folder for the"
+                " auditor, then move it away to start a new one"
+            )
+        self._frontier, self._time_ns, self._end = state.frontier, state.time_ns, state.end
+        if state.tail:
+            self._cut()
+            self.append("ledger.recovered", bytes_cut=state.tail)
+        self._sync_folder()
+
+    @property
+    def size(self) -> int:
+        """How many rows it has."""
+        return self._frontier.size
+
+    def root(self) -> bytes:
+        """Return the tree's root over all rows, 32 bytes."""
+        return self._frontier.root()
+
+    def rows(self) -> Iterator[Row]:
+        """Yield its rows from the first."""
+        return read_rows(self._path)
+
+    def append(self, event: str, **fields: Value) -> None:
+        """Append a row; it is on disk once this returns.
+
+        Raises:
+            StoreError: where it cannot be written (the file is then as before), or a name or value is out of bounds.
+        """
+        if self._broken:
+            raise StoreError(f"the ledger {self._path} failed to sync before: mend its disk and start again")
+        _check_row(event, fields)
+        row = Row(number=self.size + 1, time_ns=self._row_time(), event=event, fields=fields)
+        salt = self._salt(SALT_BYTES)
+        frontier = self._frontier.copy()
+        frontier.append(leaf_of(row, salt))
+        line = msgspec.json.encode(Line(root=frontier.root().hex(), row=row, salt=salt.hex()), order="sorted") + b"\n"
+        if len(line) > MAXIMUM_LINE_BYTES:
+            raise StoreError(f"a ledger row of event {event} has {len(line)} bytes, over {MAXIMUM_LINE_BYTES}")
+        self._write(line)
+        self._frontier, self._time_ns, self._end = frontier, row.time_ns, self._end + len(line)
+
+    def close(self) -> None:
+        """Release the file."""
+        os.close(self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _row_time(self) -> int:
+        """Node time, never before the row above; in quarantine the time of the row above, so that the alarm fits in."""
+        try:
+            return max(self._time_ns, self._clock.now_ns())
+        except ClockError:
+            return self._time_ns
+
+    def _write(self, line: bytes) -> None:
+        try:
+            left = memoryview(line)
+            while left:
+                left = left[os.write(self._file, left) :]
+        except OSError as error:
+            self._cut()
+            raise StoreError(f"the ledger {self._path} cannot be written: {error.strerror}; free its disk") from error
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            # After a failed fsync the kernel may drop the pages and report success next time: never trust it again.
+            self._broken = True
+            raise StoreError(f"the ledger {self._path} cannot be synced: {error.strerror}; its disk fails") from error
+
+    def _cut(self) -> None:
+        """Cut the file back to its last whole row."""
+        try:
+            os.ftruncate(self._file, self._end)
+            os.fsync(self._file)
+        except OSError as error:
+            self._broken = True
+            raise StoreError(f"the ledger {self._path} cannot be cut back to its last row: {error.strerror}") from error
+
+    def _sync_folder(self) -> None:
+        try:
+            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise StoreError(f"the ledger's folder {self._path.parent} cannot be synced: {error.strerror}") from error
+
+
+def _check_row(event: str, fields: dict[str, Value]) -> None:
+    """Refuse what a row may not hold; a message names the field, never its value."""
+    if not _EVENT.match(event):
+        raise StoreError("a ledger event is 1 to 64 characters of a-z, 0-9, dot and hyphen")
+    if len(fields) > MAXIMUM_FIELDS:
+        raise StoreError(f"a ledger row of event {event} has {len(fields)} fields, over {MAXIMUM_FIELDS}")
+    for name, value in fields.items():
+        if not _FIELD.match(name):
+            raise StoreError(f"a field's name in a ledger row of event {event} is not a-z, 0-9 and underscore")
+        if type(value) not in {str, int, bool}:
+            raise StoreError(f"field {name} of ledger event {event} is a {type(value).__name__}: only str, int, bool")
+        if isinstance(value, str) and not (len(value) <= MAXIMUM_TEXT and value.isprintable()):
+            raise StoreError(f"field {name} of ledger event {event} is over {MAXIMUM_TEXT} characters or unprintable")
+        if isinstance(value, int) and value not in _INTEGER:
+            raise StoreError(f"field {name} of ledger event {event} does not fit 64 bits")
+
+
+class CoalescingLedger:
+    """A ledger in which repeats of a row are counted: the first is written at once, the rest with `repeats` later.
+
+    Only the named events are coalesced; rows are the same where event and all fields are. Counts that a crash loses
+    are of repeats, never of a first row.
+
+    Args:
+        ledger: where rows go.
+        clock: node time.
+        events: the events whose repeats are counted (refusals).
+        window_ns: how long repeats are gathered.
+        maximum: how many different rows are remembered; the oldest is written out where there are more.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        clock: Clock,
+        *,
+        events: frozenset[str],
+        window_ns: int = 60_000_000_000,
+        maximum: int = 256,
+    ) -> None:
+        self._ledger, self._clock = ledger, clock
+        self._events, self._window_ns, self._maximum = events, window_ns, maximum
+        self._open: OrderedDict[tuple[str, frozenset[tuple[str, Value]]], _Repeats] = OrderedDict()
+
+    def append(self, event: str, **fields: Value) -> None:
+        """Append a row, or count it where the same one was written within the window.
+
+        Raises:
+            StoreError: where it cannot be written.
+        """
+        if event not in self._events:
+            self._ledger.append(event, **fields)
+            return
+        try:
+            now = self._clock.now_ns()
+        except ClockError:  # no window without time: better each refusal than none
+            self._ledger.append(event, **fields)
+            return
+        key = (event, frozenset(fields.items()))
+        self._expire(now)
+        if key in self._open:
+            self._open[key].count += 1
+            return
+        self._ledger.append(event, **fields)
+        self._open[key] = _Repeats(since_ns=now, fields=fields)
+        if len(self._open) > self._maximum:
+            self._settle(next(iter(self._open)))
+
+    def flush(self) -> None:
+        """Write out every count (at the end of a run).
+
+        Raises:
+            StoreError: where one cannot be written.
+        """
+        for key in list(self._open):
+            self._settle(key)
+
+    def _expire(self, now_ns: int) -> None:
+        for key, repeats in list(self._open.items()):  # oldest first: they stand in the order of their first row
+            if now_ns - repeats.since_ns < self._window_ns:
+                return
+            self._settle(key)
+
+    def _settle(self, key: tuple[str, frozenset[tuple[str, Value]]]) -> None:
+        repeats = self._open[key]
+        if repeats.count:
+            self._ledger.append(key[0], **repeats.fields, repeats=repeats.count)
+        del self._open[key]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Repeats:
+    since_ns: int
+    fields: dict[str, Value]
+    count: int = 0

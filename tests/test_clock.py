@@ -1,0 +1,329 @@
+"""Node time over simulated machines: wall clock, boot clock and boot id are the test's; marks are real files."""
+
+import os
+import threading
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from homeplate import clock as module
+from homeplate.clock import (
+    EARLIEST_NS,
+    NANOSECONDS,
+    PLAUSIBLE_OFF_NS,
+    RESERVE_NS,
+    Readers,
+    SimulatedClock,
+    SystemClock,
+    WallClock,
+    perf_ns,
+    system_readers,
+    utc_text,
+)
+from homeplate.errors import ClockError
+
+START_NS = EARLIEST_NS + 100 * 86_400 * NANOSECONDS
+DAY_NS = 86_400 * NANOSECONDS
+
+
+@dataclass
+class Machine:
+    """A machine whose time the test moves: `run` is powered on, `off` is power cut, `step` moves the wall alone."""
+
+    wall: int = START_NS
+    since_boot: int = 5 * NANOSECONDS
+    boots: int = 0
+    powered: int = field(default=0)
+
+    def run(self, ns):
+        self.wall += ns
+        self.since_boot += ns
+        self.powered += ns
+
+    def off(self, ns):
+        self.wall += ns
+        self.since_boot = 0
+        self.boots += 1
+
+    def readers(self):
+        return Readers(boot_id=lambda: f"boot-{self.boots}", boot_ns=lambda: self.since_boot, wall_ns=lambda: self.wall)
+
+
+def start(machine, folder, process="capture", **more):
+    return SystemClock(folder, process, readers=machine.readers(), **more)
+
+
+def test_within_a_boot_the_wall_clock_changes_nothing(tmp_path):
+    machine = Machine()
+    clock = start(machine, tmp_path)
+    assert clock.now_ns() == START_NS
+    machine.wall += 400 * DAY_NS
+    machine.run(7 * NANOSECONDS)
+    assert clock.now_ns() == START_NS + 7 * NANOSECONDS
+    machine.wall = 0
+    assert clock.now_ns() == START_NS + 7 * NANOSECONDS
+
+
+def test_a_clock_that_was_never_set_is_refused_at_first_start(tmp_path):
+    with pytest.raises(ClockError, match=r"1970-01-01.*never set"):
+        start(Machine(wall=50 * NANOSECONDS), tmp_path)
+    assert list(tmp_path.glob("*.mark")) == []
+    with pytest.raises(ClockError, match="2025-12-31"):
+        start(Machine(wall=EARLIEST_NS - 1), tmp_path)
+    start(Machine(wall=EARLIEST_NS), tmp_path)
+
+
+def test_time_off_counts_by_the_wall_clock_where_it_is_plausible(tmp_path):
+    machine = Machine()
+    start(machine, tmp_path)
+    machine.off(3 * DAY_NS)
+    machine.run(10 * NANOSECONDS)
+    assert start(machine, tmp_path).now_ns() == machine.wall
+
+
+def test_a_wall_clock_that_went_back_counts_as_no_time_off(tmp_path):
+    machine = Machine()
+    before = start(machine, tmp_path).now_ns()
+    machine.off(0)
+    machine.wall -= 300 * DAY_NS
+    machine.run(2 * NANOSECONDS)
+    assert start(machine, tmp_path).now_ns() == before + RESERVE_NS + 2 * NANOSECONDS
+
+
+def test_a_power_cut_costs_the_reserve_and_never_gives_time_back(tmp_path):
+    machine = Machine()
+    clock = start(machine, tmp_path)
+    machine.run(RESERVE_NS - 1)
+    last = clock.now_ns()
+    machine.off(0)
+    machine.wall = 0  # no clock kept time through the cut
+    assert last < start(machine, tmp_path).now_ns() <= last + RESERVE_NS + NANOSECONDS
+
+
+def test_a_longer_step_than_can_be_believed_is_quarantined(tmp_path):
+    machine = Machine()
+    first = start(machine, tmp_path)
+    before = first.now_ns()
+    machine.off(PLAUSIBLE_OFF_NS + RESERVE_NS + 1)
+    clock = start(machine, tmp_path)
+    assert clock.quarantine is not None
+    assert clock.quarantine.step_s == PLAUSIBLE_OFF_NS // NANOSECONDS
+    assert clock.quarantine.mark_s == (before + RESERVE_NS) // NANOSECONDS
+    with pytest.raises(ClockError, match=r"leapt 604800 s.*newly signed bundle"):
+        clock.now_ns()
+    machine.run(50 * NANOSECONDS)
+    assert clock.least_ns() == before + RESERVE_NS + 50 * NANOSECONDS  # powered-on time counts, the step does not
+
+
+def test_quarantine_ends_when_the_wall_clock_is_mended_and_the_other_process_follows(tmp_path):
+    machine = Machine()
+    start(machine, tmp_path)
+    machine.off(30 * DAY_NS)
+    capture, uplink = start(machine, tmp_path, "capture"), start(machine, tmp_path, "uplink")
+    machine.wall = START_NS + DAY_NS
+    now = capture.now_ns()
+    assert now == machine.wall
+    assert capture.quarantine is None
+    machine.wall += 365 * DAY_NS
+    assert uplink.now_ns() == now
+
+
+def test_powered_on_time_in_quarantine_is_kept_across_a_reboot(tmp_path):
+    machine = Machine()
+    before = start(machine, tmp_path).now_ns()
+    for _ in range(4):
+        machine.off(60 * DAY_NS)
+        clock = start(machine, tmp_path)
+        machine.run(DAY_NS)
+        clock.save_mark()
+        assert clock.quarantine is not None
+    assert clock.least_ns() >= before + 4 * DAY_NS
+    assert clock.least_ns() < before + 5 * DAY_NS
+
+
+def test_a_signed_time_lets_a_longer_time_off_be_believed(tmp_path):
+    machine = Machine()
+    start(machine, tmp_path)
+    machine.off(60 * DAY_NS)
+    signed = machine.wall - DAY_NS
+    assert start(machine, tmp_path, signed_ns=signed).now_ns() == machine.wall
+    far = Machine(wall=machine.wall + 30 * DAY_NS, boots=9)
+    assert start(far, tmp_path, signed_ns=signed).quarantine is not None
+
+
+def test_processes_of_one_boot_share_one_anchor_whatever_the_wall_does_between_their_starts(tmp_path):
+    machine = Machine()
+    capture = start(machine, tmp_path, "capture")
+    machine.wall += 5 * DAY_NS
+    machine.run(NANOSECONDS)
+    uplink = start(machine, tmp_path, "uplink")
+    assert uplink.now_ns() == capture.now_ns() == START_NS + NANOSECONDS
+
+
+def test_the_highest_of_several_marks_counts(tmp_path):
+    machine = Machine()
+    start(machine, tmp_path, "capture")
+    machine.run(DAY_NS)
+    last = start(machine, tmp_path, "purge").now_ns()
+    machine.off(0)
+    machine.wall = 0
+    assert start(machine, tmp_path, "capture").now_ns() > last
+
+
+def test_a_restored_machine_image_does_not_set_time_back(tmp_path):
+    machine = Machine()
+    clock = start(machine, tmp_path)
+    machine.run(DAY_NS)
+    last = clock.now_ns()
+    machine.since_boot -= DAY_NS  # the same boot id, an earlier boot clock
+    machine.wall -= DAY_NS
+    assert start(machine, tmp_path).now_ns() > last
+
+
+def test_a_damaged_mark_is_refused_by_name(tmp_path):
+    machine = Machine()
+    start(machine, tmp_path)
+    path = tmp_path / "capture.mark"
+    good = path.read_bytes()
+    for bad in (b"", b"{}", good[:-1], good.replace(b'"version":1', b'"version":2'), b"\xff" + good):
+        path.write_bytes(bad)
+        with pytest.raises(ClockError, match=r"capture.mark"):
+            start(machine, tmp_path, "uplink")
+
+
+def test_a_process_writes_its_own_mark_alone(tmp_path):
+    machine = Machine()
+    start(machine, tmp_path, "capture")
+    before = (tmp_path / "capture.mark").stat().st_ino
+    start(machine, tmp_path, "uplink").save_mark()
+    assert (tmp_path / "capture.mark").stat().st_ino == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["capture.mark", "uplink.mark"]
+    for name in ("", "../up", "Up", "a b"):
+        with pytest.raises(ClockError, match="named by a process"):
+            start(machine, tmp_path, name)
+
+
+def test_an_unwritable_mark_stops_node_time_but_not_the_least_time(tmp_path, monkeypatch):
+    machine = Machine()
+    clock = start(machine, tmp_path)
+    now = clock.now_ns()
+
+    def full(*_):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(module.os, "fsync", full)
+    machine.run(2 * RESERVE_NS)
+    with pytest.raises(ClockError, match="No space left"):
+        clock.now_ns()
+    assert clock.least_ns() == now + 2 * RESERVE_NS
+    assert not list(tmp_path.glob("*.new"))
+
+
+def test_node_time_is_never_handed_out_beyond_the_mark_on_disk(tmp_path):
+    machine = Machine()
+    clock = start(machine, tmp_path)
+    for _ in range(50):
+        machine.run(RESERVE_NS // 3)
+        assert clock.now_ns() <= module._read_mark(tmp_path / "capture.mark").reserved_ns
+
+
+actions = st.lists(
+    st.one_of(
+        st.tuples(st.just("run"), st.integers(0, 3 * DAY_NS)),
+        st.tuples(st.just("step"), st.integers(-500 * DAY_NS, 500 * DAY_NS)),
+        st.tuples(st.just("cut"), st.integers(0, 40 * DAY_NS)),
+        st.tuples(st.just("restart"), st.sampled_from(["capture", "uplink", "purge"])),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(actions)
+def test_powered_on_life_never_exceeds_the_cap_and_time_never_goes_back(tmp_path_factory, steps):
+    """A record made at the start is past its cap by purge's clock once the machine ran that long, whatever happens.
+
+    Purge runs once in `RESERVE_NS` (its timer), as on a node; the machine may die at any moment in between.
+    """
+    folder = tmp_path_factory.mktemp("clock")
+    machine = Machine()
+    purge = start(machine, folder, "purge")
+    made = last = purge.now_ns()
+    machine.powered = 0
+    for kind, value in steps:
+        if kind == "step":
+            machine.wall = max(0, machine.wall + value)
+        elif kind == "cut":
+            machine.off(value)
+            purge = start(machine, folder, "purge")
+        elif kind == "restart":
+            start(machine, folder, value)
+        else:
+            remaining = value
+            machine.run(remaining % RESERVE_NS)
+            purge.save_mark()
+            for _ in range(min(remaining // RESERVE_NS, 5)):
+                machine.run(RESERVE_NS)
+                purge.save_mark()
+        now = purge.least_ns()
+        assert now >= last
+        last = now
+        assert now - made >= machine.powered
+        if purge.quarantine is None:
+            assert purge.now_ns() >= now
+
+
+def test_power_cuts_take_at_most_the_reserve_each_from_a_life(tmp_path):
+    machine = Machine()
+    made = start(machine, tmp_path).now_ns()
+    for _ in range(20):
+        clock = start(machine, tmp_path)
+        machine.run(NANOSECONDS)
+        clock.now_ns()
+        machine.off(0)
+    machine.off(0)
+    assert start(machine, tmp_path).now_ns() - made <= 20 * (RESERVE_NS + 2 * NANOSECONDS) + RESERVE_NS
+
+
+def test_threads_may_share_a_clock(tmp_path):
+    clock, seen, gate = SystemClock(tmp_path, "capture"), [], threading.Barrier(4)
+
+    def ask():
+        gate.wait()
+        seen.append([clock.now_ns() for _ in range(200)])
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 4
+    assert all(times == sorted(times) for times in seen)
+
+
+def test_the_machines_own_clocks_are_read(tmp_path):
+    readers = system_readers()
+    assert len(readers.boot_id()) == 36
+    assert 0 < readers.boot_ns() <= readers.boot_ns()
+    assert abs(SystemClock(tmp_path, "capture").now_ns() - readers.wall_ns()) < 5 * NANOSECONDS
+    assert abs(WallClock().now_ns() - readers.wall_ns()) < 5 * NANOSECONDS
+    assert perf_ns() <= perf_ns()
+
+
+def test_an_unknown_system_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(module.sys, "platform", "plan9")
+    with pytest.raises(ClockError, match="plan9"):
+        system_readers()
+
+
+def test_a_simulation_stands_still_until_it_is_advanced_and_never_goes_back():
+    clock = SimulatedClock(START_NS)
+    clock.advance_to(START_NS + 5)
+    clock.advance_to(START_NS + 3)
+    assert clock.now_ns() == clock.least_ns() == START_NS + 5
+
+
+def test_times_are_shown_in_utc_to_the_second():
+    assert utc_text(EARLIEST_NS + NANOSECONDS * 61 + 999) == "2026-01-01T00:01:01Z"
