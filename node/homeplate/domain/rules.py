@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from homeplate.domain.record import Part, StorageClass
+from homeplate.domain.record import DAY_SECONDS, Part, StorageClass
+
+RETENTION_CAP_S = 60 * DAY_SECONDS
+"""The longest retention that a rule may carry: 60 days, California Vehicle Code 2413(b)."""
 
 
 class Trigger(StrEnum):

@@ -23,13 +23,13 @@ class Narrowing:
     """What the local configuration takes away from the signed rules. It has no way to add.
 
     Attributes:
-        dropped_rules: names of rules that do not apply here.
-        dropped_recipients: identifiers that get nothing from here.
+        drop_rules: names of rules that do not apply here.
+        drop_recipients: identifiers that get nothing from here.
         retention_s: a shorter retention, seconds, by rule name.
     """
 
-    dropped_rules: frozenset[str] = frozenset()
-    dropped_recipients: frozenset[str] = frozenset()
+    drop_rules: frozenset[str] = frozenset()
+    drop_recipients: frozenset[str] = frozenset()
     retention_s: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -49,10 +49,10 @@ def check_narrowing(rules: Iterable[Rule], narrowing: Narrowing) -> None:
             silently narrow nothing).
     """
     by_name = {rule.name: rule for rule in rules}
-    for name in sorted({*narrowing.dropped_rules, *narrowing.retention_s} - by_name.keys()):
+    for name in sorted({*narrowing.drop_rules, *narrowing.retention_s} - by_name.keys()):
         raise ValueError(f"the bundle has no rule {name!r} to narrow; it has: {', '.join(sorted(by_name)) or 'none'}")
     named = {identifier for rule in by_name.values() for identifier in rule.recipients}
-    for identifier in sorted(narrowing.dropped_recipients - named):
+    for identifier in sorted(narrowing.drop_recipients - named):
         raise ValueError(f"no rule of the bundle names the recipient {identifier!r} that is to be dropped")
     for name, shorter_s in narrowing.retention_s.items():
         signed_s = by_name[name].retention_s
@@ -67,11 +67,11 @@ def narrowed(rules: Iterable[Rule], narrowing: Narrowing) -> tuple[Rule, ...]:
     return tuple(
         replace(
             rule,
-            recipients=tuple(who for who in rule.recipients if who not in narrowing.dropped_recipients),
+            recipients=tuple(who for who in rule.recipients if who not in narrowing.drop_recipients),
             retention_s=min(rule.retention_s, narrowing.retention_s.get(rule.name, rule.retention_s)),
         )
         for rule in rules
-        if rule.name not in narrowing.dropped_rules
+        if rule.name not in narrowing.drop_rules
     )
 
 

@@ -7,10 +7,10 @@ slot and never late (ARCHITECTURE 2.6).
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from homeplate.domain.record import DAY_SECONDS, SlotId
+from homeplate.domain.record import SlotId
+from homeplate.domain.rules import RETENTION_CAP_S
 
-RETENTION_CAP_S = 60 * DAY_SECONDS
-"""The longest retention that a rule may carry: 60 days, California Vehicle Code 2413(b)."""
+__all__ = ["RETENTION_CAP_S", "Slot", "expired", "keep_until", "slot_of"]
 
 SLOTS_PER_RETENTION = 12
 MINIMUM_SLOT_S = 1
