@@ -164,7 +164,7 @@ def _check(raw: bytes, state: Scan) -> Line:
         raise _BadRowError(BadRow(number=number, reason="the line is no ledger row")) from error
     if len(raw) > MAXIMUM_LINE_BYTES or len(salt) != SALT_BYTES or len(root) != HASH_BYTES:
         raise _BadRowError(BadRow(number=number, reason="the line has a wrong length"))
-    if canonical != raw:
+    if canonical != raw or (line.salt, line.root) != (salt.hex(), root.hex()):
         raise _BadRowError(BadRow(number=number, reason="the line is not in canonical form"))
     if line.row.number != number:
         raise _BadRowError(BadRow(number=number, reason=f"row {line.row.number} stands in its place"))
