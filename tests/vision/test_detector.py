@@ -20,7 +20,7 @@ def empty(rows=4, columns=8):
     return heads
 
 
-def put(heads, row, column, box, score=0.9, corners=LEVEL):
+def put(heads, row, column, box, *, score=0.9, corners=LEVEL):
     """Let a cell claim a plate with this box (pixels of the input)."""
     x, y = (column + 0.5) * 8, (row + 0.5) * 8
     reach = [x - box[0], y - box[1], box[2] - x, box[3] - y]

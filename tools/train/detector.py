@@ -17,14 +17,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from homeplate.vision.detector import Limits
+from homeplate.vision.image import letterbox
 from tools.train.detector_data import Pack, Sampler, pack, targets
+from tools.train.detector_export import quantise, session_heads
+from tools.train.detector_measure import LEAST_SCORE, corner_errors, report
 from tools.train.detector_net import PlateNet, loss_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
+    from tools.train.detector_measure import Heads
+
 RUNS = Path("tools/train/runs")
 BATCH = 24
+CALIBRATION = 100
+"""Pictures to calibrate on, of each kind."""
 LOG_EVERY, SAVE_EVERY = 50, 400
 
 
@@ -55,7 +65,7 @@ class _Stream(torch.utils.data.IterableDataset[dict[str, torch.Tensor]]):
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         torch.set_num_threads(1)
         scenes, crops = Pack(self._cache, "detect"), Pack(self._cache, "read")
-        sampler = Sampler(scenes, crops, self._size, self._seed)
+        sampler = Sampler(scenes, crops, self._size, seed=self._seed)
         while True:
             pictures, marks = [], []
             for _ in range(BATCH):
@@ -160,6 +170,51 @@ def _save(path: Path, net: PlateNet, mean: PlateNet, optimiser: torch.optim.Adam
     fresh.replace(path)
 
 
+def validate(arguments: argparse.Namespace) -> None:
+    """Print figures of the held-out pictures for a checkpoint (in float) or an exported model (as it will run)."""
+    torch.set_num_threads(1)
+    limits = Limits(score=LEAST_SCORE, overlap=arguments.overlap, corners=arguments.corners)
+    scenes, crops = Pack(arguments.cache, "detect"), Pack(arguments.cache, "read")
+    heads = _exported(arguments.model) if arguments.model.suffix == ".onnx" else _trained(arguments.model)
+    figures = report(heads, scenes, arguments.size, limits)
+    sampler = Sampler(scenes, crops, arguments.size, seed=1, composites=1.0, held_out=True)
+    figures["corners"] = corner_errors(heads, sampler, Limits(score=0.3, overlap=0.4, corners=arguments.corners), 300)
+    for key, value in figures.items():
+        for row in value if isinstance(value, list) else [value]:
+            print(key, row)
+
+
+def _trained(path: Path) -> Heads:
+    net = PlateNet()
+    net.load_state_dict(torch.load(path)["mean"])
+    net.eval().to(memory_format=torch.channels_last)
+
+    def run(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            return np.asarray(net(as_input(torch.from_numpy(batch))).float().numpy())
+
+    return run
+
+
+def _exported(path: Path) -> Heads:
+    session = session_heads(path)
+    return lambda batch: np.asarray(session.run(None, {"image": batch})[0])
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Quantise a checkpoint with pictures of the training part: as they are, letterboxed, and augmented."""
+    net = PlateNet()
+    net.load_state_dict(torch.load(arguments.weights)["mean"])
+    scenes, crops = Pack(arguments.cache, "detect"), Pack(arguments.cache, "read")
+    chosen = np.random.default_rng(0).permutation(np.array(scenes.part(held_out=False), object))[:CALIBRATION]
+    width, height = arguments.size
+    pictures = [letterbox(scenes.picture(entry), width=width, height=height)[0] for entry in chosen]
+    sampler = Sampler(scenes, crops, arguments.size, seed=2)
+    pictures += [sampler.draw()[0] for _ in range(CALIBRATION)]
+    quantise(net, arguments.size, pictures, arguments.out)
+    print(f"{arguments.out}: {arguments.out.stat().st_size} bytes")
+
+
 def _size(text: str) -> tuple[int, int]:
     width, height = map(int, text.split("x"))
     if width % 32 or height % 32:
@@ -184,6 +239,17 @@ def main() -> None:
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument("--start", type=Path, help="weights to start from, a last.pt of another run")
     verb.set_defaults(run=train)
+    verb = verbs.add_parser("validate", help="measure on the held-out pictures")
+    verb.add_argument("model", type=Path, help="a last.pt, or an exported .onnx")
+    verb.add_argument("--size", type=_size, default=(512, 288))
+    verb.add_argument("--overlap", type=float, default=0.4)
+    verb.add_argument("--corners", type=float, default=0.2)
+    verb.set_defaults(run=validate)
+    verb = verbs.add_parser("quantise", help="make the node's int8 model")
+    verb.add_argument("weights", type=Path, help="a last.pt")
+    verb.add_argument("--size", type=_size, default=(512, 288))
+    verb.add_argument("--out", type=Path, default=Path("models/detector.onnx"))
+    verb.set_defaults(run=export)
     arguments = parser.parse_args()
     arguments.run(arguments)
 

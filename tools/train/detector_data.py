@@ -126,14 +126,23 @@ def letterbox(picture: Picture, size: tuple[int, int]) -> tuple[Picture, float]:
 class Sampler:
     """Draws augmented samples of a fixed size; equal seeds draw equal samples."""
 
-    def __init__(self, scenes: Pack, crops: Pack, size: tuple[int, int], seed: int, composites: float = 0.4) -> None:
+    def __init__(
+        self,
+        scenes: Pack,
+        crops: Pack,
+        size: tuple[int, int],
+        *,
+        seed: int,
+        composites: float = 0.4,
+        held_out: bool = False,
+    ) -> None:
         self._rng = np.random.default_rng(seed)
         self._scenes, self._crops = scenes, crops
         self._size, self._composites = size, composites
-        self._entries = [entry for entry in scenes.part(held_out=False) if len(entry.boxes)]
+        self._entries = [entry for entry in scenes.part(held_out=held_out) if len(entry.boxes)]
         weights = np.array([SOURCE_WEIGHT.get(entry.source, 1.0) for entry in self._entries])
         self._chances = np.cumsum(weights / weights.sum())
-        self._plates = crops.part(held_out=False)
+        self._plates = crops.part(held_out=held_out)
         self._noise = self._rng.normal(0, 1, (size[1] * 2, size[0] * 2, 3)).astype(np.float32)
 
     def draw(self) -> tuple[Picture, list[Plate]]:

@@ -112,9 +112,7 @@ def report(heads: Heads, pack: Pack, size: tuple[int, int], limits: Limits) -> d
     return rows
 
 
-def corner_errors(
-    heads: Heads, sampler: Sampler, size: tuple[int, int], limits: Limits, count: int
-) -> dict[str, float]:
+def corner_errors(heads: Heads, sampler: Sampler, limits: Limits, count: int) -> dict[str, float]:
     """Distance of straightened corners from composited ones, in plate heights, and how many plates had corners."""
     errors, known = [], 0
     for _ in range(count):

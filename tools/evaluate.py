@@ -1,0 +1,141 @@
+"""Reads pictures, plate crops or clips with the project's models and writes what a scorer takes, one JSON line each.
+
+  python tools/evaluate.py scenes INPUT... --out READS.jsonl     {"image", "plates": [{"text", "confidence", "box"}]}
+  python tools/evaluate.py crops  INPUT... --out READS.jsonl     the same; the whole picture is the plate
+  python tools/evaluate.py clips  INPUT... --out PASSAGES.jsonl  {"clip", "passages": [{"text", ...}]}
+
+An INPUT is a file, a folder (all files in it, by name) or a list of files as JSON lines with a "path", relative to the
+list's folder. `milliseconds` is recognition without decoding. Its output holds plates: it is for evaluation sets, off
+the node. It decides nothing: thresholds are the manifest's.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from homeplate.domain.passage import Image
+from homeplate.domain.plate import PlateReading
+from homeplate.errors import HomeplateError
+from homeplate.vision import Detector, Reader, open_models
+from homeplate.vision.image import plate_crop
+from homeplate.vision.model import default_model_dir
+
+Row = dict[str, Any]
+Work = Callable[[Path], Row]
+UNREADABLE: Final = 2
+"""Exit status where an input could not be read; the others are written all the same."""
+
+
+def paths_of(given: Path) -> Iterator[Path]:
+    """Yield the files that an argument names.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+    """
+    if given.suffix == ".jsonl":
+        for line in given.read_text(encoding="utf-8").splitlines():
+            yield given.parent / json.loads(line)["path"]
+    elif given.is_dir():
+        yield from sorted(path for path in given.rglob("*") if path.is_file())
+    elif given.is_file():
+        yield given
+    else:
+        raise FileNotFoundError(f"{given}: no such file or folder")
+
+
+def picture_of(path: Path) -> Image:
+    """Decode a picture, [H, W, 3] BGR.
+
+    Raises:
+        ValueError: it is missing or no picture.
+    """
+    picture = cv2.imread(str(path))
+    if picture is None:
+        raise ValueError(f"{path}: missing or no picture")
+    return np.asarray(picture, np.uint8)
+
+
+def _read(reading: PlateReading) -> Row:
+    text = reading.text
+    return {
+        "text": text.reveal() if text else "",
+        "confidence": round(reading.confidence, 4),
+        "jurisdiction": reading.jurisdiction,
+    }
+
+
+def read_scene(path: Path, detector: Detector, reader: Reader) -> Row:
+    """Find and read the plates of a picture."""
+    picture = picture_of(path)
+    begun = time.perf_counter_ns()
+    found = detector.detect(picture)
+    readings = reader.read([plate_crop(picture, detection) for detection in found])
+    spent = time.perf_counter_ns() - begun
+    plates = [
+        {
+            **_read(reading),
+            "score": round(detection.score, 4),
+            "box": [round(v, 1) for v in (box.left, box.top, box.right, box.bottom)],
+            "corners": [[round(x, 1), round(y, 1)] for x, y in detection.quad.corners] if detection.quad else None,
+        }
+        for detection, reading in zip(found, readings, strict=True)
+        for box in (detection.box,)
+    ]
+    return {"image": str(path), "plates": plates, "milliseconds": spent / 1e6}
+
+
+def read_crop(path: Path, reader: Reader) -> Row:
+    """Read a picture that is one plate."""
+    picture = picture_of(path)
+    begun = time.perf_counter_ns()
+    (reading,) = reader.read([picture])
+    spent = time.perf_counter_ns() - begun
+    whole = [0, 0, picture.shape[1], picture.shape[0]]
+    return {"image": str(path), "plates": [{**_read(reading), "box": whole}], "milliseconds": spent / 1e6}
+
+
+def work_of(kind: str, detector: Detector, reader: Reader) -> Work:
+    """Return what is done with each file."""
+    if kind == "scenes":
+        return lambda path: read_scene(path, detector, reader)
+    return lambda path: read_crop(path, reader)
+
+
+def main() -> int:
+    """Evaluate every input; an unreadable one is named and skipped."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=("scenes", "crops", "clips"))
+    parser.add_argument("inputs", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--models", type=Path, default=None, help="folder of the models; the project's by default")
+    given = parser.parse_args()
+    console = Console(stderr=True)
+    cv2.setNumThreads(given.threads)
+    try:
+        paths = [path for argument in given.inputs for path in paths_of(argument)]
+        work = work_of(given.kind, *open_models(given.models or default_model_dir(), threads=given.threads))
+    except (HomeplateError, OSError, ValueError) as error:
+        console.print(str(error), style="red", markup=False)
+        return 1
+    status = 0
+    with given.out.open("w", encoding="utf-8") as out:
+        for path in track(paths, description=given.kind, console=console, transient=True):
+            try:
+                out.write(json.dumps(work(path)) + "\n")
+            except (HomeplateError, ValueError) as error:
+                console.print(str(error), style="red", markup=False)
+                status = UNREADABLE
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
