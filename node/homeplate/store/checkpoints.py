@@ -154,7 +154,7 @@ def _sign_log(name: str, path: Path, key: Ed25519PrivateKey, pseudonym: bytes, f
     state = scan(path, sizes={last.size} if last else ())
     if state.bad:
         raise LedgerError(f"ledger {path.name}, row {state.bad.number}: {state.bad.reason}; nothing was signed")
-    if last and state.roots.get(last.size) != last.root:
+    if last and state.points.get(last.size, (b"", 0))[0] != last.root:
         raise LedgerError(
             f"ledger {path.name} contradicts its checkpoint of {last.size} rows: rows were cut off or rewritten;"
             " keep the ledger folder for the auditor; nothing was signed"

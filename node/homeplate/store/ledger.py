@@ -51,6 +51,14 @@ class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     salt: str
 
 
+class Withheld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What an export shows of a row that it withholds: its leaf hash, number, and the root after it."""
+
+    leaf: str
+    number: int
+    root: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadRow:
     """The first row that does not verify (its number, from 1) and why."""
@@ -77,7 +85,8 @@ class Scan:
         end: bytes of the file that hold whole lines.
         tail: bytes after the last whole line (a torn append).
         bad: the first bad row; nothing after it was read.
-        roots: the root after each asked-for size (see `scan`).
+        points: root and time after each asked-for size (see `scan`).
+        withheld: how many rows an export withholds.
     """
 
     frontier: Frontier = field(default_factory=Frontier)
@@ -85,7 +94,8 @@ class Scan:
     end: int = 0
     tail: int = 0
     bad: BadRow | None = None
-    roots: dict[int, bytes] = field(default_factory=dict)
+    points: dict[int, tuple[bytes, int]] = field(default_factory=dict)
+    withheld: int = 0
 
 
 def leaf_of(row: Row, salt: bytes) -> bytes:
@@ -93,27 +103,30 @@ def leaf_of(row: Row, salt: bytes) -> bytes:
     return leaf_hash(salt + msgspec.json.encode(row, order="sorted"))
 
 
-def scan(path: Path, sizes: Iterable[int] = (), visit: Callable[[Line], None] | None = None) -> Scan:
+def scan(
+    path: Path, sizes: Iterable[int] = (), visit: Callable[[Line], None] | None = None, *, exported: bool = False
+) -> Scan:
     """Read a log from its start and check every row: form, number, order in time, running root.
 
     Args:
         path: the log; a missing file is an empty log.
-        sizes: tree sizes whose roots are wanted in `Scan.roots`.
+        sizes: tree sizes whose roots are wanted in `Scan.points`.
         visit: called with each good line.
+        exported: True where rows may be withheld; in a node's own log that is a bad row.
 
     Raises:
         StoreError: where the file cannot be read.
     """
     wanted, result = set(sizes), Scan()
     if 0 in wanted:
-        result.roots[0] = result.frontier.root()
+        result.points[0] = (result.frontier.root(), 0)
     try:
         for raw in _lines(path, result):
-            line = _check(raw, result)
+            line = _check(raw, result, exported=exported)
             result.end += len(raw) + 1
             if result.frontier.size in wanted:
-                result.roots[result.frontier.size] = result.frontier.root()
-            if visit:
+                result.points[result.frontier.size] = (result.frontier.root(), result.time_ns)
+            if visit and isinstance(line, Line):
                 visit(line)
     except _BadRowError as error:
         result.bad = error.bad
@@ -122,8 +135,8 @@ def scan(path: Path, sizes: Iterable[int] = (), visit: Callable[[Line], None] | 
     return result
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows of a log, also while its process appends.
+def read_lines(path: Path) -> Iterator[Line]:
+    """Yield the rows of a log with salt and root, also while its process appends.
 
     Raises:
         LedgerError: at the first bad row, which it names.
@@ -132,11 +145,31 @@ def read_rows(path: Path) -> Iterator[Row]:
     state = Scan()
     try:
         for raw in _lines(path, state):
-            yield _check(raw, state).row
+            line = _check(raw, state, exported=False)
+            if isinstance(line, Line):
+                yield line
     except _BadRowError as error:
         raise LedgerError(f"ledger {path.name}, {error}") from error
     except OSError as error:
         raise StoreError(f"the ledger {path} cannot be read: {error.strerror}") from error
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield the rows of a log; see `read_lines`."""
+    return (line.row for line in read_lines(path))
+
+
+def export(lines: Iterable[Line], withhold: Callable[[Row], bool]) -> Iterator[bytes]:
+    """Yield a log's lines for the public, those that `withhold` names as leaf hashes; the roots stay as signed.
+
+    Each hash covers 128 random bits of salt, so that nobody finds a withheld row by trying.
+    """
+    for line in lines:
+        shown: Line | Withheld = line
+        if withhold(line.row):
+            leaf = leaf_of(line.row, bytes.fromhex(line.salt)).hex()
+            shown = Withheld(leaf=leaf, number=line.row.number, root=line.root)
+        yield msgspec.json.encode(shown, order="sorted") + b"\n"
 
 
 def _lines(path: Path, state: Scan) -> Iterator[bytes]:
@@ -153,30 +186,47 @@ def _lines(path: Path, state: Scan) -> Iterator[bytes]:
     state.tail = len(rest)
 
 
-def _check(raw: bytes, state: Scan) -> Line:
+def _check(raw: bytes, state: Scan, *, exported: bool) -> Line | Withheld:
     """Return the line, with its leaf added to the tree; one accepted encoding, so that no byte goes unchecked."""
     number = state.frontier.size + 1
+    line, leaf = _decode(raw, number, exported=exported)
+    shown = line.row.number if isinstance(line, Line) else line.number
+    if shown != number:
+        raise _BadRowError(BadRow(number=number, reason=f"row {shown} stands in its place"))
+    if isinstance(line, Line) and line.row.time_ns < state.time_ns:
+        raise _BadRowError(BadRow(number=number, reason="its time is before the row above"))
+    grown = state.frontier.copy()
+    grown.append(leaf)
+    if grown.root().hex() != line.root:
+        raise _BadRowError(BadRow(number=number, reason="its running root does not match: it or its order was changed"))
+    state.frontier = grown
+    if isinstance(line, Line):
+        state.time_ns = line.row.time_ns
+    else:
+        state.withheld += 1
+    return line
+
+
+def _decode(raw: bytes, number: int, *, exported: bool) -> tuple[Line | Withheld, bytes]:
+    """Return a line and its leaf hash."""
+    line: Line | Withheld
     try:
-        line = msgspec.json.decode(raw, type=Line)
-        salt, root = bytes.fromhex(line.salt), bytes.fromhex(line.root)
+        if exported and raw.startswith(b'{"leaf":'):
+            line = msgspec.json.decode(raw, type=Withheld)
+            hexadecimal, leaf = line.leaf, bytes.fromhex(line.leaf)
+            sound = len(leaf) == HASH_BYTES
+        else:
+            line = msgspec.json.decode(raw, type=Line)
+            hexadecimal, salt = line.salt, bytes.fromhex(line.salt)
+            sound, leaf = len(salt) == SALT_BYTES, leaf_of(line.row, salt)
         canonical = msgspec.json.encode(line, order="sorted")
     except (msgspec.MsgspecError, ValueError, OverflowError) as error:
         raise _BadRowError(BadRow(number=number, reason="the line is no ledger row")) from error
-    if len(raw) > MAXIMUM_LINE_BYTES or len(salt) != SALT_BYTES or len(root) != HASH_BYTES:
+    if len(raw) > MAXIMUM_LINE_BYTES or not sound:
         raise _BadRowError(BadRow(number=number, reason="the line has a wrong length"))
-    if canonical != raw or (line.salt, line.root) != (salt.hex(), root.hex()):
+    if canonical != raw or bytes.fromhex(hexadecimal).hex() != hexadecimal:
         raise _BadRowError(BadRow(number=number, reason="the line is not in canonical form"))
-    if line.row.number != number:
-        raise _BadRowError(BadRow(number=number, reason=f"row {line.row.number} stands in its place"))
-    if line.row.time_ns < state.time_ns:
-        raise _BadRowError(BadRow(number=number, reason="its time is before the row above"))
-    leaf = leaf_of(line.row, salt)
-    grown = state.frontier.copy()
-    grown.append(leaf)
-    if grown.root() != root:
-        raise _BadRowError(BadRow(number=number, reason="its running root does not match: it or its order was changed"))
-    state.frontier, state.time_ns = grown, line.row.time_ns
-    return line
+    return line, leaf
 
 
 class MerkleLog:
