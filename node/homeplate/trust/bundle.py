@@ -1,0 +1,194 @@
+"""The bundle as a node uses it: pinned once, installed from a folder, read again and verified at every use.
+
+Files are named by version or hash, so that none is overwritten; replacing `timestamp.json` is the one step that makes
+a new bundle count. A crash before it leaves the old bundle, and after it the new one. What does not verify is never
+installed, and an installed bundle that is over is not read.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Root
+
+from homeplate.domain.agency import Agency, Grant
+from homeplate.domain.node import NodeEntry
+from homeplate.domain.rules import Rule
+from homeplate.errors import TrustError
+from homeplate.trust import contents
+from homeplate.trust.agencies import agencies
+from homeplate.trust.files import read_bounded, sync_folder, write_durably
+from homeplate.trust.metadata import (
+    ALLOWLIST_TARGET,
+    MAX_METADATA_BYTES,
+    NODES_TARGET,
+    OPERATOR_TARGETS,
+    PINNED_ROOT,
+    REGISTRY_TARGET,
+    RULES_TARGET,
+    TIMESTAMP,
+    Reader,
+    SameVersionError,
+    Verified,
+    hot_list_target,
+    refused,
+    root_mark,
+)
+from homeplate.trust.schema import AllowlistFile, NodesFile, RegistryFile, RulesFile, decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """What both signers say, verified.
+
+    Attributes:
+        demo: the root is marked `demo`.
+        jurisdiction: the node's own ("US-CA"), from the root.
+        root_version, version: of the root and of the timestamp.
+        registry: agencies; `unregistered`: for each other entry's identifier why it can be none.
+        allowlist, rules, purposes, nodes: from the operator.
+        hot_list_sealed: this node's list as `sealing.seal.open_hot_list` takes it; None where it has none.
+        expires_s: the first second (since 1970) at which it no longer counts.
+        registry_body, operator_body: who the root says the two signers are.
+        independent: False where one body holds both roles, or the operator holds a key of the root: the node then
+            cannot prove that its recipients are in state.
+    """
+
+    demo: bool
+    jurisdiction: str
+    root_version: int
+    version: int
+    registry: tuple[Agency, ...]
+    unregistered: Mapping[str, str]
+    allowlist: tuple[Grant, ...]
+    rules: tuple[Rule, ...]
+    purposes: tuple[str, ...]
+    nodes: tuple[NodeEntry, ...]
+    hot_list_sealed: bytes | None = field(repr=False)
+    expires_s: int
+    registry_body: str
+    operator_body: str
+    independent: bool
+
+
+def pin_root(root_json: bytes, installed: Path) -> None:
+    """Make `root_json` what this node trusts. Done once, at `homeplate init`, with a file that a person brought.
+
+    Raises:
+        TrustError: where it is no root, is not signed by its own keys, or another root is pinned already.
+    """
+    if len(root_json) > MAX_METADATA_BYTES:
+        raise TrustError(f"the root is larger than {MAX_METADATA_BYTES} bytes")
+    try:
+        metadata = Metadata[Root].from_bytes(root_json)
+        root = metadata.signed
+        if not isinstance(root, Root):
+            raise TrustError("the file to pin is TUF metadata, but no root; give the custodian's root.json")
+        root.verify_delegate(Root.type, metadata.signed_bytes, metadata.signatures)
+    except (RepositoryError, ValueError) as error:
+        raise refused("the root", error) from error
+    root_mark(root)
+    path = installed / PINNED_ROOT
+    if path.exists():
+        if read_bounded(path, MAX_METADATA_BYTES) != root_json:
+            raise TrustError(f"{path} pins another root; a node has one root for life: start with a new data folder")
+        return
+    write_durably(path, root_json)
+
+
+def load_bundle(installed: Path, now_ns: int, *, pseudonym: bytes | None = None) -> Bundle:
+    """Verify and return the installed bundle.
+
+    Args:
+        installed: the node's bundle folder, with its pinned root.
+        now_ns: node time in nanoseconds since 1970.
+        pseudonym: whose hot list to read, 16 bytes; None reads none.
+
+    Raises:
+        TrustError: where there is none, or it does not verify, or is over.
+    """
+    return _bundle(Reader(installed, installed, now_ns).read(_wanted(pseudonym)), pseudonym)
+
+
+def read_bundle(folder: Path, installed: Path, now_ns: int, *, pseudonym: bytes | None = None) -> Bundle:
+    """Verify the bundle in `folder` as a node with `installed` would, without installing it.
+
+    Raises:
+        SameVersionError: where it is the installed one already.
+        TrustError: where the node would refuse it.
+    """
+    return _bundle(Reader(folder, installed, now_ns).read(_wanted(pseudonym)), pseudonym)
+
+
+def install_bundle(source: Path, installed: Path, now_ns: int, *, pseudonym: bytes | None = None) -> Bundle:
+    """Verify the bundle in `source` against what is installed, install it, and return it.
+
+    Raises:
+        TrustError: where anything in it is missing, too large, unsigned, altered, expired, rolled back, or says what
+            cannot be accepted; what was installed is untouched.
+    """
+    try:
+        verified = Reader(source, installed, now_ns).read(_wanted(pseudonym))
+    except SameVersionError as error:
+        if read_bounded(source / TIMESTAMP, MAX_METADATA_BYTES) != read_bounded(
+            installed / TIMESTAMP, MAX_METADATA_BYTES
+        ):
+            raise TrustError(f"{source} has the installed version with other contents; publish a newer one") from error
+        return load_bundle(installed, now_ns, pseudonym=pseudonym)
+    bundle = _bundle(verified, pseudonym)
+    before = _files_in_use(installed, now_ns, pseudonym)
+    for name, data in verified.files.items():
+        if name != TIMESTAMP:
+            write_durably(installed / name, data)
+    write_durably(installed / TIMESTAMP, verified.files[TIMESTAMP])
+    _forget(installed, keep={*verified.files, *before})
+    return bundle
+
+
+def _wanted(pseudonym: bytes | None) -> list[str]:
+    lists = [] if pseudonym is None else [hot_list_target(pseudonym)]
+    return [REGISTRY_TARGET, *OPERATOR_TARGETS, *lists]
+
+
+def _bundle(verified: Verified, pseudonym: bytes | None) -> Bundle:
+    mark, targets = verified.mark, verified.targets
+    registry, unregistered = agencies(
+        decode(targets[REGISTRY_TARGET], RegistryFile, REGISTRY_TARGET).agencies, mark.jurisdiction
+    )
+    rules = decode(targets[RULES_TARGET], RulesFile, RULES_TARGET)
+    one_body = " ".join(mark.registry_body.split()).casefold() == " ".join(mark.operator_body.split()).casefold()
+    return Bundle(
+        demo=mark.demo,
+        jurisdiction=mark.jurisdiction,
+        root_version=verified.root_version,
+        version=verified.version,
+        registry=registry,
+        unregistered=unregistered,
+        allowlist=contents.grants(decode(targets[ALLOWLIST_TARGET], AllowlistFile, ALLOWLIST_TARGET)),
+        rules=contents.rules(rules, demo=mark.demo),
+        purposes=tuple(rules.purposes),
+        nodes=contents.nodes(decode(targets[NODES_TARGET], NodesFile, NODES_TARGET)),
+        hot_list_sealed=None if pseudonym is None else targets.get(hot_list_target(pseudonym)),
+        expires_s=verified.expires_s,
+        registry_body=mark.registry_body,
+        operator_body=mark.operator_body,
+        independent=not one_body and not verified.shared_keys,
+    )
+
+
+def _files_in_use(installed: Path, now_ns: int, pseudonym: bytes | None) -> Iterable[str]:
+    """Return the files of the bundle that is about to be replaced: another process may be reading them right now."""
+    try:
+        return Reader(installed, installed, now_ns).read(_wanted(pseudonym)).files
+    except TrustError:
+        return ()  # nothing installed yet, or it is over, so that nobody reads it
+
+
+def _forget(installed: Path, keep: set[str]) -> None:
+    """Remove what neither this bundle nor the one before it uses; roots stay, because they are the chain of trust."""
+    for path in sorted(installed.rglob("*")):
+        name = path.relative_to(installed).as_posix()
+        if path.is_file() and name not in keep and not name.endswith("root.json"):
+            path.unlink(missing_ok=True)
+    sync_folder(installed)

@@ -1,0 +1,112 @@
+"""From the operator's files to values of the domain: grants, rules and nodes. Pure.
+
+A mistake here refuses the whole file, and so the whole bundle: the operator is one body and mends it before it signs.
+"""
+
+from collections.abc import Collection, Iterable
+from datetime import date
+
+from homeplate.domain.agency import Grant
+from homeplate.domain.node import NodeEntry
+from homeplate.domain.record import Part, StorageClass
+from homeplate.domain.rules import RETENTION_CAP_S, Rule, Trigger
+from homeplate.errors import TrustError
+from homeplate.trust.schema import AllowlistFile, GrantEntry, NodeFileEntry, NodesFile, RuleEntry, RulesFile
+
+
+def grants(file: AllowlistFile) -> tuple[Grant, ...]:
+    """Return the allowlist's grants; none is a list that allows nothing, and may be meant.
+
+    Raises:
+        TrustError: where an agency is granted twice, or a date is none.
+    """
+    _no_doubles([entry.identifier.casefold() for entry in file.grants], "allowlist.json: grants")
+    return tuple(_grant(entry) for entry in file.grants)
+
+
+def _grant(entry: GrantEntry) -> Grant:
+    for field in ("need", "purpose", "approver"):
+        if not getattr(entry, field).strip():
+            raise TrustError(f"allowlist.json: the grant of {entry.identifier} has a blank {field}; write it down")
+    try:
+        date.fromisoformat(entry.approved_on)
+    except ValueError as error:
+        raise TrustError(f"allowlist.json: {entry.identifier}: {entry.approved_on} is no date (YYYY-MM-DD)") from error
+    return Grant(
+        identifier=entry.identifier,
+        need=entry.need,
+        purpose=entry.purpose,
+        approver=entry.approver,
+        approved_on=entry.approved_on,
+        expires_s=entry.expires_s,
+        attested=entry.attested,
+    )
+
+
+def rules(file: RulesFile, *, demo: bool) -> tuple[Rule, ...]:
+    """Return the rules in the signed order.
+
+    Raises:
+        TrustError: where a name is given twice, a retention is above the cap, a crop would travel without its facts,
+            a purpose is not authorised, or everything would be published under a root that is not marked `demo`.
+    """
+    _no_doubles([entry.name for entry in file.rules], "rules.json: rules")
+    return tuple(_rule(entry, file.purposes, demo=demo) for entry in file.rules)
+
+
+def _rule(entry: RuleEntry, purposes: Collection[str], *, demo: bool) -> Rule:
+    where = f"rules.json: rule {entry.name}"
+    if not 1 <= entry.retention_s <= RETENTION_CAP_S:
+        raise TrustError(f"{where}: a retention of {entry.retention_s} s; it is 1 to {RETENTION_CAP_S} s")
+    if Part.FACTS not in entry.parts:
+        raise TrustError(f"{where}: keeps a crop without its facts; add facts")
+    if entry.purpose not in purposes:
+        raise TrustError(f"{where}: the purpose is not one of the authorised purposes; add it there, or change it")
+    if entry.trigger is Trigger.EVERYTHING and entry.storage is StorageClass.OUTGOING and not demo:
+        raise TrustError(f"{where}: publishes everything; only a root marked demo may carry such a rule")
+    _no_doubles(entry.recipients, f"{where}: recipients")
+    return Rule(
+        name=entry.name,
+        trigger=entry.trigger,
+        recipients=tuple(entry.recipients),
+        parts=frozenset(entry.parts),
+        storage=entry.storage,
+        retention_s=entry.retention_s,
+        purpose=entry.purpose,
+        cameras=tuple(entry.cameras),
+    )
+
+
+def nodes(file: NodesFile) -> tuple[NodeEntry, ...]:
+    """Return the enrolled nodes.
+
+    Raises:
+        TrustError: where two share a pseudonym or a key, or dates are in the wrong order.
+    """
+    _no_doubles([entry.pseudonym for entry in file.nodes], "nodes.json: pseudonyms")
+    keys = [key for entry in file.nodes for key in (entry.record_public, entry.ledger_public, entry.hot_list_public)]
+    _no_doubles(keys, "nodes.json: public keys")
+    return tuple(_node(entry) for entry in file.nodes)
+
+
+def _node(entry: NodeFileEntry) -> NodeEntry:
+    if entry.not_after_s <= entry.not_before_s:
+        raise TrustError(f"nodes.json: {entry.pseudonym} ends before it begins")
+    return NodeEntry(
+        pseudonym=bytes.fromhex(entry.pseudonym),
+        record_public=bytes.fromhex(entry.record_public),
+        ledger_public=bytes.fromhex(entry.ledger_public),
+        hot_list_public=bytes.fromhex(entry.hot_list_public),
+        cameras=tuple(entry.cameras),
+        not_before_s=entry.not_before_s,
+        not_after_s=entry.not_after_s,
+        revoked=entry.revoked,
+    )
+
+
+def _no_doubles(values: Iterable[str], what: str) -> None:
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            raise TrustError(f"{what}: {value} is there twice; say which is meant")
+        seen.add(value)

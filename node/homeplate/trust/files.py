@@ -1,0 +1,68 @@
+"""Reading with a bound and writing so that a power cut leaves the old file or the new one, never half of one."""
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from homeplate.errors import TrustError
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Return a regular file's bytes.
+
+    Args:
+        path: the file; a link or a pipe is refused (a pipe would block for ever).
+        limit: the most bytes that it may have; judged before anything parses them.
+
+    Raises:
+        TrustError: where it is missing, unreadable, no regular file, or longer than `limit`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise TrustError(f"{path} is no regular file; copy the bundle's folder anew")
+            data = file.read(limit + 1)
+    except FileNotFoundError as error:
+        raise TrustError(f"{path} is missing; copy the whole folder that the custodian published") from error
+    except OSError as error:
+        raise TrustError(f"{path} cannot be read: {error.strerror}") from error
+    if len(data) > limit:
+        raise TrustError(f"{path} is larger than the {limit} bytes that it may have; it was not read further")
+    return data
+
+
+def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace `path` by `data`: temporary file, fsync, rename, fsync of the folder.
+
+    Raises:
+        TrustError: where it cannot be written; the old file, if any, is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise TrustError(f"{path} cannot be written: {error.strerror}; free some space or check its owner") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut.
+
+    Raises:
+        OSError: where the folder cannot be opened or synced.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

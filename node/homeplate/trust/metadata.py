@@ -1,0 +1,330 @@
+"""Who signed what: verifies a bundle's TUF metadata and hands out the bytes of its targets. Nothing is written here.
+
+The rules of root rotation, versions (rollback), expiry (freeze), thresholds and hashes are python-tuf's
+`TrustedMetadataSet`. This adds what makes it Homeplate's: time comes in from outside; every file has a bound that is
+judged before it is parsed; `registry` and `operator` are two roles without a common key, each with paths of its own;
+the root says whether it is a demo's, and a later root cannot change that.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from securesystemslib.signer import Key
+from tuf.api.exceptions import (
+    BadVersionNumberError,
+    EqualVersionNumberError,
+    ExpiredMetadataError,
+    LengthOrHashMismatchError,
+    RepositoryError,
+    UnsignedMetadataError,
+)
+from tuf.api.metadata import Delegations, MetaFile, Role, Root, Signed, TargetFile, Targets
+from tuf.api.serialization import DeserializationError
+from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
+from tuf.ngclient.config import EnvelopeType
+
+from homeplate.domain.record import NANOSECONDS
+from homeplate.errors import TrustError
+from homeplate.trust.files import read_bounded
+from homeplate.trust.schema import RootMark
+
+REGISTRY = "registry"
+OPERATOR = "operator"
+REGISTRY_TARGET = "registry.json"
+ALLOWLIST_TARGET = "allowlist.json"
+RULES_TARGET = "rules.json"
+NODES_TARGET = "nodes.json"
+OPERATOR_TARGETS = (ALLOWLIST_TARGET, RULES_TARGET, NODES_TARGET)
+HOT_LIST_PATTERN = "hot-lists/*.sealed"
+PATHS = {REGISTRY: [REGISTRY_TARGET], OPERATOR: [*OPERATOR_TARGETS, HOT_LIST_PATTERN]}
+"""Which paths each delegated role signs; a root that delegates others is refused."""
+
+MARK_FIELD = "x-homeplate"
+PINNED_ROOT = "pinned.root.json"
+TIMESTAMP = "timestamp.json"
+TARGETS_FOLDER = "targets"
+
+MAX_METADATA_BYTES = 1024 * 1024
+MAX_TARGET_BYTES = 8 * 1024 * 1024
+MAX_ROOTS = 256
+"""Root rotations that are followed at one reading."""
+
+_HOT_LIST = re.compile(r"hot-lists/[0-9a-f]{32}\.sealed")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PUBLIC = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """A bundle whose signatures, versions and dates hold.
+
+    Attributes:
+        mark: what the root says of itself.
+        root_version: version of the last root.
+        version: version of the timestamp; it grows with every publication.
+        expires_s: the first second (since 1970) at which some part of it is over.
+        shared_keys: True where a key of the operator is also one of the root's.
+        targets: the targets' bytes by path.
+        files: every file that was read, by its name in the folder, the root chain and the timestamp included.
+    """
+
+    mark: RootMark
+    root_version: int
+    version: int
+    expires_s: int
+    shared_keys: bool
+    targets: Mapping[str, bytes]
+    files: Mapping[str, bytes]
+
+
+class SameVersionError(TrustError):
+    """The folder's timestamp is the installed one already."""
+
+
+def hot_list_target(pseudonym: bytes) -> str:
+    """Return the path of a node's sealed hot list; `pseudonym` has 16 bytes."""
+    return f"hot-lists/{pseudonym.hex()}.sealed"
+
+
+def stored_name(path: str, target: TargetFile) -> str:
+    """Return a target's name in the bundle's folder: the file's name carries its SHA-256, so that none is overwritten.
+
+    Raises:
+        TrustError: where the metadata gives no SHA-256 for it.
+    """
+    digest = target.hashes.get("sha256", "")
+    if not _SHA256.fullmatch(digest):
+        raise TrustError(f"the bundle signs {path} without a SHA-256; publish it with this project's custodian")
+    folder, _, name = f"{TARGETS_FOLDER}/{path}".rpartition("/")
+    return f"{folder}/{digest}.{name}"
+
+
+def root_mark(root: Root) -> RootMark:
+    """Return what a root says of itself.
+
+    Raises:
+        TrustError: where it has no mark, or one of another form.
+    """
+    try:
+        return msgspec.convert(root.unrecognized_fields.get(MARK_FIELD), RootMark, strict=True)
+    except msgspec.ValidationError as error:
+        raise TrustError(f"the root does not say what it is in {MARK_FIELD!r}: {error}") from error
+
+
+class Reader:
+    """Reads one folder's metadata in TUF's order against what a node already trusts.
+
+    Args:
+        folder: the folder to read.
+        installed: the node's own folder, with its pinned root; equal to `folder` when the node reads what it has.
+        now_ns: node time; expiry is judged by it alone.
+    """
+
+    def __init__(self, folder: Path, installed: Path, now_ns: int) -> None:
+        self._folder = folder
+        self._installed = installed
+        self.files: dict[str, bytes] = {}
+        pinned = read_bounded(installed / PINNED_ROOT, MAX_METADATA_BYTES)
+        try:
+            self.trusted = TrustedMetadataSet(pinned, EnvelopeType.METADATA)
+        except (RepositoryError, ValueError) as error:
+            raise refused(PINNED_ROOT, error) from error
+        # Its constructor takes the machine's clock; only node time judges what is over.
+        self.trusted.reference_time = datetime.fromtimestamp(now_ns // NANOSECONDS, tz=UTC)
+        self.mark = root_mark(self.trusted.root)
+
+    def read(self, wanted: Iterable[str]) -> Verified:
+        """Verify everything, and return it with the bytes of the targets in `wanted` (where they are signed).
+
+        Raises:
+            SameVersionError: where the installed timestamp has this version already.
+            TrustError: where anything is missing, too large, unsigned, altered, expired or rolled back.
+        """
+        self._roots()
+        previous = None if self._folder == self._installed else self._previous()
+        self._apply("timestamp", TIMESTAMP, None)
+        if previous is not None:
+            name = f"{previous}.snapshot.json"
+            self._known(lambda: self.trusted.update_snapshot(self._kept(name), trusted=True))
+        snapshot = self.trusted.timestamp.snapshot_meta
+        self._apply("snapshot", f"{snapshot.version}.snapshot.json", snapshot)
+        for role in ("targets", REGISTRY, OPERATOR):
+            meta = self.trusted.snapshot.meta.get(f"{role}.json")
+            if meta is None:
+                raise TrustError(f"the snapshot does not name {role}.json; publish the bundle again")
+            self._apply(role, f"{meta.version}.{role}.json", meta)
+        shared = check_roles(self.trusted)
+        targets = self._targets(wanted)
+        return Verified(
+            mark=self.mark,
+            root_version=self.trusted.root.version,
+            version=self.trusted.timestamp.version,
+            expires_s=min(int(signed.expires.timestamp()) for signed in self.trusted.values()),
+            shared_keys=shared,
+            targets=targets,
+            files=self.files,
+        )
+
+    def _roots(self) -> None:
+        """Follow the chain of roots, the node's own first; each is signed by the one before and keeps its mark."""
+        for _ in range(MAX_ROOTS):
+            name = f"{self.trusted.root.version + 1}.root.json"
+            folder = self._installed if (self._installed / name).exists() else self._folder
+            if not (folder / name).exists():
+                return
+            data = self.files[name] = read_bounded(folder / name, MAX_METADATA_BYTES)
+            try:
+                root = self.trusted.update_root(data)
+            except (RepositoryError, ValueError) as error:
+                raise refused(name, error) from error
+            mark = root_mark(root)
+            if (mark.demo, mark.jurisdiction) != (self.mark.demo, self.mark.jurisdiction):
+                raise TrustError(f"{name} changes what the pinned root is (demo, jurisdiction); enrol the node anew")
+            self.mark = mark
+        raise TrustError(f"the bundle has more than {MAX_ROOTS} roots to follow; enrol the node anew")
+
+    def _previous(self) -> int | None:
+        """Load the installed timestamp, against which a rollback shows; return its snapshot's version."""
+        if not (self._installed / TIMESTAMP).exists():
+            return None
+        self._known(lambda: self.trusted.update_timestamp(self._kept(TIMESTAMP)))
+        with suppress(KeyError):
+            return self.trusted.timestamp.snapshot_meta.version
+        return None
+
+    def _known(self, load: Callable[[], Signed]) -> None:
+        """Load installed metadata as a floor for versions: it may be over, or signed by keys that were rotated out."""
+        try:
+            load()
+        except (ExpiredMetadataError, BadVersionNumberError, UnsignedMetadataError):
+            return
+        except (RepositoryError, ValueError) as error:
+            raise TrustError(f"the installed bundle in {self._installed} is damaged: {error}") from error
+
+    def _kept(self, name: str) -> bytes:
+        return read_bounded(self._installed / name, MAX_METADATA_BYTES)
+
+    def _apply(self, role: str, name: str, meta: MetaFile | None) -> None:
+        """Read a metadata file with its bound and hand it to the trusted set."""
+        limit = MAX_METADATA_BYTES if meta is None or meta.length is None else min(meta.length, MAX_METADATA_BYTES)
+        data = self.files[name] = read_bounded(self._folder / name, limit)
+        try:
+            if role == "timestamp":
+                signed: Signed = self.trusted.update_timestamp(data)
+            elif role == "snapshot":
+                signed = self.trusted.update_snapshot(data)
+            elif role == "targets":
+                signed = self.trusted.update_targets(data)
+            else:
+                signed = self.trusted.update_delegated_targets(data, role, "targets")
+        except EqualVersionNumberError as error:
+            raise SameVersionError(f"{name} has the installed version") from error
+        except (RepositoryError, ValueError) as error:
+            raise refused(name, error) from error
+        if signed.unrecognized_fields:
+            raise TrustError(f"{name} has unknown fields: {', '.join(sorted(signed.unrecognized_fields))}")
+
+    def _targets(self, wanted: Iterable[str]) -> dict[str, bytes]:
+        signed = {**self._role(REGISTRY).targets, **self._role(OPERATOR).targets}
+        found: dict[str, bytes] = {}
+        for path in wanted:
+            target = signed.get(path)
+            if target is None:
+                continue
+            if target.length > MAX_TARGET_BYTES:
+                raise TrustError(f"{path} has {target.length} bytes; at most {MAX_TARGET_BYTES} are read")
+            name = stored_name(path, target)
+            data = read_bounded(self._folder / name, target.length)
+            try:
+                target.verify_length_and_hashes(data)
+            except LengthOrHashMismatchError as error:
+                raise refused(path, error) from error
+            found[path] = self.files[name] = data
+        return found
+
+    def _role(self, name: str) -> Targets:
+        role = self.trusted[name]
+        assert isinstance(role, Targets)
+        return role
+
+
+def refused(name: str, error: Exception) -> TrustError:
+    """Return the project's error for one of tuf's, saying what is wrong with the file `name` and what to do."""
+    if isinstance(error, ExpiredMetadataError):
+        return TrustError(f"{name} is expired by node time ({error}); install a newly published bundle")
+    if isinstance(error, BadVersionNumberError):
+        return TrustError(f"{name} is rolled back ({error}); install the newest bundle")
+    if isinstance(error, UnsignedMetadataError):
+        return TrustError(f"{name} is not signed by the keys that may sign it ({error}); do not use this bundle")
+    if isinstance(error, LengthOrHashMismatchError):
+        return TrustError(f"{name} was altered or is of another publication ({error}); copy the whole folder anew")
+    if isinstance(error, DeserializationError):
+        return TrustError(f"{name} is not TUF metadata; copy the whole folder anew")
+    return TrustError(f"{name} is refused: {error}")
+
+
+def check_roles(trusted: TrustedMetadataSet) -> bool:
+    """Make sure that registry and operator are two signers, each with its own keys and paths, and nobody else signs.
+
+    Returns:
+        True where a key of the operator is also one of the root's or of the top role's, who say who is the registry.
+
+    Raises:
+        TrustError: where it is otherwise.
+    """
+    top, root = trusted.targets, trusted.root
+    if set(root.unrecognized_fields) != {MARK_FIELD}:
+        raise TrustError(f"the root has unknown fields: {', '.join(sorted(root.unrecognized_fields))}")
+    if top.targets:
+        raise TrustError("targets.json signs targets itself; only registry and operator may")
+    delegated = _delegated(top.delegations)
+    keys = top.delegations.keys if top.delegations is not None else {}
+    publics = {name: _publics(name, role, keys) for name, role in delegated.items()}
+    top_publics = {name: _publics(name, role, root.keys) for name, role in root.roles.items()}
+    if publics[REGISTRY] & publics[OPERATOR]:
+        raise TrustError("registry and operator share a key; they are two signers, never one")
+    for name in (REGISTRY, OPERATOR):
+        _check_paths(name, trusted[name])
+    return bool(publics[OPERATOR] & (top_publics["root"] | top_publics["targets"]))
+
+
+def _delegated(delegations: Delegations | None) -> Mapping[str, Role]:
+    roles = delegations.roles if delegations is not None else None
+    if roles is None or set(roles) != {REGISTRY, OPERATOR}:
+        raise TrustError("targets.json must delegate to registry and operator, and to nobody else")
+    for name, role in roles.items():
+        if role.paths != PATHS[name] or not role.terminating:
+            raise TrustError(f"targets.json delegates other paths to {name} than {', '.join(PATHS[name])}")
+    return roles
+
+
+def _publics(name: str, role: Role, keys: Mapping[str, Key]) -> set[str]:
+    """Return a role's public keys. A key under two ids would count twice towards a threshold."""
+    publics: set[str] = set()
+    for keyid in role.keyids:
+        key = keys.get(keyid)
+        public = key.keyval.get("public") if key is not None else None
+        if key is None or key.keytype != "ed25519" or not isinstance(public, str) or not _PUBLIC.fullmatch(public):
+            raise TrustError(f"a key of the role {name} is no Ed25519 key in lower-case hexadecimal")
+        publics.add(public)
+    if len(publics) != len(role.keyids):
+        raise TrustError(f"the role {name} has one key under two ids")
+    return publics
+
+
+def _check_paths(name: str, signed: Signed) -> None:
+    assert isinstance(signed, Targets)
+    if signed.delegations is not None:
+        raise TrustError(f"{name}.json delegates further; it may not")
+    fixed = {path for path in PATHS[name] if path != HOT_LIST_PATTERN}
+    extra = set(signed.targets) - fixed
+    foreign = sorted(path for path in extra if name != OPERATOR or not _HOT_LIST.fullmatch(path))
+    if foreign:
+        raise TrustError(f"{name}.json signs {foreign[0]}, which it may not sign")
+    if fixed - set(signed.targets):
+        raise TrustError(f"{name}.json does not sign {', '.join(sorted(fixed - set(signed.targets)))}")

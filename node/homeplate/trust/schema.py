@@ -1,0 +1,159 @@
+"""The files that are signed, as strict structs: an unknown field, another type or a longer list is an error.
+
+They are what the bytes may say, not yet what is believed: `agencies` and `contents` turn them into values of the
+domain, and refuse what no value can hold. The custodian writes the same structs.
+"""
+
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+
+from homeplate.domain.agency import KemKind
+from homeplate.domain.record import Part, StorageClass
+from homeplate.domain.rules import Trigger
+from homeplate.errors import TrustError
+
+# \Z and not $: $ would let a newline through at the end.
+Identifier = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,59}\Z")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}\Z")]
+Camera = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
+# Letters of the western alphabets: a name with look-alikes of another script is no name that a person can check.
+LegalName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9À-ÖØ-öø-ÿ .,'&()/-]{2,120}\Z")]
+Sentence = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,200}\Z")]
+Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,40}\Z")]
+Hex16 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
+Hex32 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+PublicHex = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2}){32,1216}\Z")]
+Pem = Annotated[str, msgspec.Meta(max_length=8192)]
+Seconds = Annotated[int, msgspec.Meta(ge=0, lt=2**40)]
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What all of them are: frozen and strict."""
+
+
+class EndpointEntry(Entry, frozen=True, kw_only=True):
+    """An agency's broker, as the registry writes it."""
+
+    network: Annotated[str, msgspec.Meta(max_length=64)]
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    tls_name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z")]
+    authority_pem: Pem
+    pins: Annotated[list[Hex32], msgspec.Meta(max_length=4)]
+
+
+class SealingKeyEntry(Entry, frozen=True, kw_only=True):
+    """A sealing key, as the registry writes it; its id follows from the bytes and is never written."""
+
+    kem: KemKind
+    public: PublicHex
+    not_before_s: Seconds
+    not_after_s: Seconds
+
+
+class AgencyEntry(Entry, frozen=True, kw_only=True):
+    """An agency, as the registry writes it; `kind` and `jurisdiction` are judged in `agencies`."""
+
+    identifier: Identifier
+    legal_name: LegalName
+    kind: Word
+    jurisdiction: Word
+    ori: Word | None = None
+    endpoints: Annotated[list[EndpointEntry], msgspec.Meta(max_length=16)]
+    sealing_keys: Annotated[list[SealingKeyEntry], msgspec.Meta(max_length=16)]
+
+
+class RegistryFile(Entry, frozen=True, kw_only=True):
+    """`registry.json`, signed by the registry."""
+
+    format: Literal[1] = msgspec.field(default=1)
+    agencies: Annotated[list[AgencyEntry], msgspec.Meta(max_length=4096)]
+
+
+class GrantEntry(Entry, frozen=True, kw_only=True):
+    """A grant, as the operator writes it."""
+
+    identifier: Identifier
+    need: Sentence
+    purpose: Sentence
+    approver: Sentence
+    approved_on: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")]
+    expires_s: Seconds
+    attested: bool
+
+
+class AllowlistFile(Entry, frozen=True, kw_only=True):
+    """`allowlist.json`, signed by the operator."""
+
+    format: Literal[1] = msgspec.field(default=1)
+    grants: Annotated[list[GrantEntry], msgspec.Meta(max_length=4096)]
+
+
+class RuleEntry(Entry, frozen=True, kw_only=True):
+    """A rule, as the operator writes it."""
+
+    name: Name
+    trigger: Trigger
+    recipients: Annotated[list[Identifier], msgspec.Meta(min_length=1, max_length=256)]
+    parts: Annotated[list[Part], msgspec.Meta(min_length=1, max_length=2)]
+    storage: StorageClass
+    retention_s: Seconds
+    purpose: Sentence
+    cameras: Annotated[list[Camera], msgspec.Meta(max_length=256)] = []
+
+
+class RulesFile(Entry, frozen=True, kw_only=True):
+    """`rules.json`, signed by the operator: the authorised purposes, and the rules in the order that decides."""
+
+    format: Literal[1] = msgspec.field(default=1)
+    purposes: Annotated[list[Sentence], msgspec.Meta(max_length=64)]
+    rules: Annotated[list[RuleEntry], msgspec.Meta(max_length=256)]
+
+
+class NodeFileEntry(Entry, frozen=True, kw_only=True):
+    """A node, as the operator writes it at enrolment."""
+
+    pseudonym: Hex16
+    record_public: Hex32
+    ledger_public: Hex32
+    hot_list_public: Hex32
+    cameras: Annotated[list[Camera], msgspec.Meta(max_length=256)]
+    not_before_s: Seconds
+    not_after_s: Seconds
+    revoked: bool = False
+
+
+class NodesFile(Entry, frozen=True, kw_only=True):
+    """`nodes.json`, signed by the operator."""
+
+    format: Literal[1] = msgspec.field(default=1)
+    nodes: Annotated[list[NodeFileEntry], msgspec.Meta(max_length=4096)]
+
+
+class RootMark(Entry, frozen=True, kw_only=True):
+    """What the root says of itself and of its two signers, in its signed field `x-homeplate`."""
+
+    demo: bool
+    jurisdiction: Annotated[str, msgspec.Meta(pattern=r"^US-[A-Z]{2}\Z")]
+    registry_body: Sentence
+    operator_body: Sentence
+
+
+EntryT = TypeVar("EntryT", bound=Entry)
+
+
+def decode(data: bytes, kind: type[EntryT], name: str) -> EntryT:
+    """Return the struct in `data`.
+
+    Raises:
+        TrustError: where the bytes are not that struct; the message gives the key's path in `name`.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise TrustError(f"{name} is not what it should be: {error}") from error
+
+
+def encode(entry: Entry) -> bytes:
+    """Return the one JSON form of `entry`: keys sorted, no spaces, a newline at the end."""
+    return msgspec.json.encode(entry, order="sorted") + b"\n"
