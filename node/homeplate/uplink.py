@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Protocol
 
 from homeplate.broker.errors import NotConnectedError, NotTakenError
@@ -17,12 +18,14 @@ from homeplate.clock import NANOSECONDS, perf_ns
 from homeplate.domain.agency import Endpoint, Recipient
 from homeplate.domain.record import DAY_SECONDS, RecordHeader, RecordId
 from homeplate.errors import BrokerError, ClockError, SealingError, StoreError, TrustError
-from homeplate.policy.allowlist import Allowed, Recipients, may_connect, recipient_of_key
+from homeplate.policy.allowlist import Allowed, Recipients, may_connect, recipient_of_key, recipients
 from homeplate.policy.verdict import Refused
 from homeplate.ports import Clock, Ledger, Publisher, SlotWrapper, Spool
 from homeplate.sealing.envelope import decode
 from homeplate.store.delivery import Delivery, DeliveryLog, Outcome
 from homeplate.store.ledger import CoalescingLedger, Row
+from homeplate.trust.bundle import Bundle, load_bundle
+from homeplate.trust.metadata import TIMESTAMP
 
 # One value for all records, so that it tells nothing about any. A receiver that is away for longer loses nothing that
 # its own keep-until would not have ended soon; it is a bound on how long a data host holds sealed bytes.
@@ -85,6 +88,45 @@ class Drained:
             waiting=self.waiting + other.waiting,
             halted=self.halted or other.halted,
         )
+
+
+class InstalledBundle:
+    """`WhoMayReceive` from the folder of the installed bundle; verified anew when a new one was installed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: tuple[int, int, int] | None = None
+        self._bundle: Bundle | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, now_ns: int) -> Recipients:
+        """Return who may receive at `now_ns`.
+
+        Raises:
+            TrustError: where no bundle is installed, or it does not verify, or is past its date.
+        """
+        with self._lock:
+            bundle = self._current(now_ns)
+        now_s = now_ns // NANOSECONDS
+        return recipients(
+            bundle.registry, bundle.allowlist, bundle.jurisdiction, now_s, unregistered=bundle.unregistered
+        )
+
+    def _current(self, now_ns: int) -> Bundle:
+        seen, bundle = self._look(), self._bundle
+        if bundle is None or seen != self._seen or now_ns // NANOSECONDS >= bundle.expires_s:
+            self._bundle = None  # where the next line refuses, the old bundle must not count any more
+            bundle = load_bundle(self._folder, now_ns)
+            self._bundle, self._seen = bundle, seen
+        return bundle
+
+    def _look(self) -> tuple[int, int, int] | None:
+        """Return what tells one installed bundle from the next: replacing this file is what installs one."""
+        try:
+            state = (self._folder / TIMESTAMP).stat()
+        except OSError:
+            return None
+        return state.st_ino, state.st_mtime_ns, state.st_size
 
 
 class Uplink:
