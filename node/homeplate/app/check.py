@@ -1,0 +1,161 @@
+"""Looks at everything that a start needs and says what is wrong; the bundle in words. It starts nothing."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from homeplate.app.node import Identity, Paths, load_identity
+from homeplate.clock import NANOSECONDS, SystemClock, utc_text
+from homeplate.config import Config, narrowing, source_settings
+from homeplate.errors import ConfigError, HomeplateError, ModelError
+from homeplate.policy.allowlist import recipients
+from homeplate.policy.disclosure import check_narrowing
+from homeplate.sealing.keys import load_sealing_key, load_signing_key
+from homeplate.sealing.slots import require_in_place, require_memory_backed
+from homeplate.trust.bundle import Bundle, load_bundle
+
+NOT_PROVEN = (
+    "this node cannot prove that its recipients are in state: one body holds the registry's and the operator's role"
+)
+_WARN_DAYS = 14
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of `homeplate check`: a mark (ok, note, WRONG), the thing, and what to say of it."""
+
+    mark: str
+    thing: str
+    text: str
+    exit_code: int = 0
+
+
+def findings(config: Config) -> list[Finding]:
+    """Return what a start would find, in the order in which it would find it."""
+    paths = Paths.of(config)
+    looks: list[tuple[str, Callable[[], Iterator[str]]]] = [
+        ("node", lambda: _node(load_identity(paths))),
+        ("keys", lambda: _keys(paths)),
+        ("storage", lambda: _storage(paths)),
+        ("clock", lambda: _clock(paths)),
+        ("bundle", lambda: _bundle(config, paths)),
+        ("models", lambda: _models(config)),
+        ("sources", lambda: _sources(config)),
+    ]
+    found: list[Finding] = []
+    for thing, look in looks:
+        try:
+            found += [_finding(thing, text) for text in look()]
+        except HomeplateError as error:
+            found.append(Finding(mark="WRONG", thing=thing, text=str(error), exit_code=error.exit_code))
+    return found
+
+
+def _finding(thing: str, text: str) -> Finding:
+    note = text.startswith("note: ")
+    return Finding(mark="note" if note else "ok", thing=thing, text=text.removeprefix("note: "))
+
+
+def _node(identity: Identity) -> Iterator[str]:
+    yield f"pseudonym {identity.pseudonym}"
+    if identity.simulation:
+        yield "note: a simulation's folder; it never records a road"
+
+
+def _keys(paths: Paths) -> Iterator[str]:
+    load_signing_key(paths.record_key)
+    load_sealing_key(paths.hot_list_key)
+    load_signing_key(paths.ledger_key)
+    yield "record, hot-list and ledger key"
+    if paths.tls_certificate.exists():
+        yield "TLS client certificate"
+    else:
+        yield "note: not enrolled yet (no TLS client certificate): uplink will not start"
+
+
+def _storage(paths: Paths) -> Iterator[str]:
+    if load_identity(paths).simulation:
+        yield "note: a simulation may keep slot keys anywhere"
+        return
+    if not paths.runtime.is_dir():
+        raise ConfigError(f"node.runtime_dir: {paths.runtime} is no folder; make it on a tmpfs (systemd-tmpfiles does)")
+    require_memory_backed(paths.runtime)
+    require_in_place(paths.data)
+    yield f"{paths.data} overwrites in place, {paths.runtime} is memory-backed"
+
+
+def _clock(paths: Paths) -> Iterator[str]:
+    yield f"node time {utc_text(SystemClock(paths.clock, 'check').now_ns())}"
+
+
+def _loaded(config: Config) -> tuple[Bundle, int]:
+    paths = Paths.of(config)
+    now_ns = SystemClock(paths.clock, "check").now_ns()
+    return load_bundle(paths.bundle, now_ns, pseudonym=load_identity(paths).raw), now_ns // NANOSECONDS
+
+
+def _bundle(config: Config, paths: Paths) -> Iterator[str]:
+    bundle, now_s = _loaded(config)
+    pseudonym = load_identity(paths).raw
+    yield f"version {bundle.version}, in force until {utc_text(bundle.expires_s * NANOSECONDS)}"
+    if bundle.expires_s - now_s < _WARN_DAYS * 86_400:
+        yield "note: it expires soon; fetch the next one"
+    if bundle.demo:
+        yield "note: the root is marked demo: never for a roadside node"
+    if not bundle.independent:
+        yield f"note: {NOT_PROVEN}"
+    if all(node.pseudonym != pseudonym for node in bundle.nodes):
+        yield "note: the bundle does not name this node yet: receivers will refuse its records"
+    try:
+        check_narrowing(bundle.rules, narrowing(config.narrow))
+    except ValueError as error:
+        raise ConfigError(f"narrow: {error}") from error
+    who = recipients(bundle.registry, bundle.allowlist, bundle.jurisdiction, now_s, unregistered=bundle.unregistered)
+    yield f"{len(who.allowed)} recipients, {len(bundle.rules)} rules"
+    if who.nobody:
+        yield f"note: nobody may receive: {who.nobody}"
+
+
+def _models(config: Config) -> Iterator[str]:
+    if find_spec("onnxruntime") is None:
+        raise ModelError(
+            "onnxruntime is not installed: pip install 'homeplate[cpu]', or the vendor's build on a Jetson"
+        )
+    from homeplate.vision import open_models  # noqa: PLC0415 - after the check that it can be loaded
+    from homeplate.vision.model import default_model_dir  # noqa: PLC0415
+
+    folder = config.models.dir or default_model_dir()
+    open_models(folder, threads=config.models.threads)
+    yield f"detector and reader of {folder} run, hashes as in the manifest"
+
+
+def _sources(config: Config) -> Iterator[str]:
+    if not config.source:
+        yield "note: none configured: capture has nothing to look at"
+    for section in config.source:
+        settings = source_settings(section)
+        path = section.path
+        wanted = "file" if settings.kind.value == "video" else "folder"
+        if not (path.is_file() if wanted == "file" else path.is_dir()):
+            raise ConfigError(f"source {section.name!r}: {path} is no {wanted}")
+        yield f"{section.name}: {path}"
+
+
+def describe_bundle(config: Config) -> Iterator[str]:
+    """Yield the bundle in words: signers, rules, recipients, and who is refused and why.
+
+    Raises:
+        TrustError: where no bundle is in force.
+    """
+    bundle, now_s = _loaded(config)
+    yield f"jurisdiction {bundle.jurisdiction}; registry: {bundle.registry_body}; operator: {bundle.operator_body}"
+    if not bundle.independent:
+        yield NOT_PROVEN
+    for rule in bundle.rules:
+        parts = "+".join(sorted(rule.parts))
+        yield f"rule {rule.name}: {rule.trigger}, {parts}, {rule.storage}, {rule.retention_s} s, {rule.purpose}"
+    who = recipients(bundle.registry, bundle.allowlist, bundle.jurisdiction, now_s, unregistered=bundle.unregistered)
+    for identifier, recipient in sorted(who.allowed.items()):
+        yield f"recipient {identifier}: {recipient.agency.legal_name} ({recipient.grant.need})"
+    for identifier, reason in sorted(who.refused.items()):
+        yield f"refused {identifier}: {reason}"

@@ -1,0 +1,285 @@
+"""A node's folder: where its files lie, who it is, how it is made and how it takes a bundle in."""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import NameOID
+
+from homeplate.config import Config
+from homeplate.domain.agency import KemKind
+from homeplate.domain.record import StorageClass
+from homeplate.errors import ConfigError, TrustError
+from homeplate.ports import Clock
+from homeplate.sealing.keys import (
+    generate_sealing_key,
+    generate_signing_key,
+    save_sealing_key,
+    save_signing_key,
+    write_new,
+)
+from homeplate.sealing.slots import SlotStore
+from homeplate.store.ledger import MerkleLog
+from homeplate.trust.bundle import Bundle, install_bundle, pin_root
+from homeplate.trust.enrolment import make_request
+
+PSEUDONYM_BYTES = 16
+MAX_INPUT_BYTES = 1024 * 1024
+PROCESSES = ("capture", "uplink", "purge", "bundle")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """Where a node's files lie (docs/operations.md)."""
+
+    data: Path
+    runtime: Path
+
+    @classmethod
+    def of(cls, config: Config) -> "Paths":
+        """Return the paths of a configuration."""
+        return cls(data=config.node.data_dir, runtime=config.node.runtime_dir)
+
+    @property
+    def identity(self) -> Path:
+        """Who the node is."""
+        return self.data / "node.json"
+
+    @property
+    def record_key(self) -> Path:
+        """The Ed25519 key that signs records; capture's."""
+        return self.data / "keys" / "capture" / "record.pem"
+
+    @property
+    def hot_list_key(self) -> Path:
+        """The X25519 key that hot lists are sealed to; capture's."""
+        return self.data / "keys" / "capture" / "hot-list.key"
+
+    @property
+    def tls_key(self) -> Path:
+        """The TLS client key; uplink's."""
+        return self.data / "keys" / "uplink" / "tls.pem"
+
+    @property
+    def tls_certificate(self) -> Path:
+        """The TLS client certificate, once enrolled; uplink's."""
+        return self.data / "keys" / "uplink" / "tls.crt"
+
+    @property
+    def ledger_key(self) -> Path:
+        """The Ed25519 key that signs checkpoints; the signer's."""
+        return self.data / "keys" / "ledger" / "ledger.pem"
+
+    @property
+    def bundle(self) -> Path:
+        """The installed bundle."""
+        return self.data / "bundle"
+
+    @property
+    def spool(self) -> Path:
+        """Sealed records."""
+        return self.data / "spool"
+
+    @property
+    def delivery(self) -> Path:
+        """Uplink's log of attempts."""
+        return self.data / "uplink" / "delivery.sqlite"
+
+    @property
+    def clock(self) -> Path:
+        """The marks of node time."""
+        return self.data / "clock"
+
+    @property
+    def ledger(self) -> Path:
+        """The logs of all processes."""
+        return self.data / "ledger"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Signed checkpoints of the logs."""
+        return self.data / "ledger" / "checkpoints"
+
+    @property
+    def certificates(self) -> Path:
+        """Purge certificates."""
+        return self.data / "certificates"
+
+    def log(self, process: str) -> Path:
+        """Return a process's own ledger."""
+        return self.ledger / f"{process}.log"
+
+    def slots(self, storage: StorageClass) -> tuple[Path, Path]:
+        """Return the slot files of a class: on disk, and in memory-backed storage."""
+        name = f"{storage}.slots"
+        return self.data / "slots" / name, self.runtime / name
+
+
+class Identity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`node.json`: the node's pseudonym (hexadecimal), and whether its folder is a simulation's."""
+
+    version: Literal[1]
+    pseudonym: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+    simulation: bool
+
+    @property
+    def raw(self) -> bytes:
+        """The pseudonym, 16 bytes."""
+        return bytes.fromhex(self.pseudonym)
+
+
+def load_identity(paths: Paths) -> Identity:
+    """Return who the node is.
+
+    Raises:
+        ConfigError: where the folder holds no node, or its file is damaged.
+    """
+    try:
+        identity = msgspec.json.decode(read_bounded(paths.identity), type=Identity)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{paths.data} holds no node yet: make one with `homeplate init`") from error
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
+        raise ConfigError(f"{paths.identity} is damaged; restore it from a copy or make the node anew") from error
+    return identity
+
+
+def read_bounded(path: Path) -> bytes:
+    """Return a small file's bytes.
+
+    Raises:
+        OSError: where it cannot be read.
+        ConfigError: where it is longer than a megabyte.
+    """
+    with path.open("rb") as file:
+        data = file.read(MAX_INPUT_BYTES + 1)
+    if len(data) > MAX_INPUT_BYTES:
+        raise ConfigError(f"{path} is longer than {MAX_INPUT_BYTES} bytes: it is not what was meant")
+    return data
+
+
+def init_node(config: Config, *, root: Path, request: Path, simulation: bool) -> str:
+    """Make a node: folders, four keys, the pinned root, an enrolment request. Return the pseudonym (hexadecimal).
+
+    Raises:
+        ConfigError: where a node is there already, or a file cannot be read or written.
+        TrustError: where `root` is no root of a bundle.
+    """
+    paths = Paths.of(config)
+    if paths.identity.exists():
+        raise ConfigError(f"{paths.data} holds a node already; its keys are not replaced. Choose another data_dir")
+    try:
+        root_json = read_bounded(root)
+        _make_folders(paths)
+        pin_root(root_json, paths.bundle)
+        pseudonym = secrets.token_bytes(PSEUDONYM_BYTES)
+        request_json = _make_keys(paths, pseudonym, tuple(source.name for source in config.source))
+        request.write_bytes(request_json)
+        identity = Identity(version=1, pseudonym=pseudonym.hex(), simulation=simulation)
+        write_new(paths.identity, msgspec.json.encode(identity, order="sorted"))
+        paths.identity.chmod(0o644)
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}; check the path, its owner and the disk") from error
+    return pseudonym.hex()
+
+
+def _make_folders(paths: Paths) -> None:
+    for folder in (paths.data, paths.runtime, paths.bundle, paths.spool, paths.clock, paths.ledger, paths.certificates):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    for file in (paths.record_key, paths.tls_key, paths.ledger_key, paths.delivery):
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for storage in StorageClass:
+        for file in paths.slots(storage):
+            file.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+
+
+def _make_keys(paths: Paths, pseudonym: bytes, cameras: tuple[str, ...]) -> bytes:
+    """Make the record, hot-list, ledger and TLS keys; return the enrolment request."""
+    record, ledger = generate_signing_key(), generate_signing_key()
+    hot_list = generate_sealing_key(KemKind.X25519)
+    save_signing_key(record, paths.record_key)
+    save_signing_key(ledger, paths.ledger_key)
+    save_sealing_key(hot_list, paths.hot_list_key)
+    tls = ec.generate_private_key(ec.SECP256R1())
+    write_new(paths.tls_key, tls.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, pseudonym.hex())])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(tls, SHA256())
+    return make_request(
+        pseudonym=pseudonym,
+        record_public=record.public_key().public_bytes_raw(),
+        ledger_public=ledger.public_key().public_bytes_raw(),
+        hot_list_public=hot_list.public_bytes,
+        csr_pem=csr.public_bytes(Encoding.PEM).decode(),
+        cameras=cameras,
+    )
+
+
+def install(config: Config, folder: Path, certificate: Path | None, clock: Clock) -> Bundle:
+    """Install a bundle, and the client certificate that came with the enrolment; refusals go to the ledger.
+
+    Raises:
+        TrustError: where the bundle is not acceptable; what was installed stays in force.
+        ConfigError: where the certificate is not for this node's key.
+    """
+    paths = Paths.of(config)
+    load_identity(paths)
+    with MerkleLog(paths.log("bundle"), clock) as ledger:
+        if certificate is not None:
+            _install_certificate(paths, certificate)
+            ledger.append("bundle.certificate-installed")
+        try:
+            bundle = install_bundle(folder, paths.bundle, clock.now_ns())
+        except TrustError as error:
+            ledger.append("bundle.refused", reason=str(error)[:200])
+            raise
+        ledger.append("bundle.installed", root_version=bundle.root_version, demo=bundle.demo)
+    return bundle
+
+
+def _install_certificate(paths: Paths, certificate: Path) -> None:
+    try:
+        pem = read_bounded(certificate)
+        given = x509.load_pem_x509_certificate(pem).public_key()
+        key = load_pem_private_key(read_bounded(paths.tls_key), password=None).public_key()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{certificate} is no certificate in PEM form, or this node's TLS key is missing") from error
+    der = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if given.public_bytes(*der) != key.public_bytes(*der):
+        raise ConfigError(f"{certificate} is for another node's key; ask the custodian for the one of this request")
+    temporary = paths.tls_certificate.with_suffix(".new")
+    with temporary.open("wb") as file:
+        file.write(pem)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(paths.tls_certificate)
+
+
+def open_slots(paths: Paths, storage: StorageClass, *, check_storage: bool) -> SlotStore:
+    """Open a class's slot keys for capture or purge.
+
+    Args:
+        paths: the node's.
+        storage: which class.
+        check_storage: refuse a runtime folder that is not memory-backed (False off Linux, where none is known).
+    """
+    disk, memory = paths.slots(storage)
+    for file in (disk, memory):
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    if check_storage:
+        from homeplate.sealing.slots import require_in_place, require_memory_backed  # noqa: PLC0415
+
+        require_memory_backed(memory.parent)
+        require_in_place(disk.parent)
+    return SlotStore(disk, memory, mode=0o640 if storage is StorageClass.OUTGOING else 0o600)

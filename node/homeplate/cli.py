@@ -1,0 +1,248 @@
+"""`homeplate`: what runs on the node. No verb shows a plate, opens a record or writes a picture of one.
+
+Errors are one line that names the thing and the next step; exit codes are in docs/operations.md. Each verb loads only
+what its process needs: `uplink` runs without the vision packages.
+"""
+
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from homeplate import __version__, health, log
+from homeplate.clock import SystemClock, utc_text
+from homeplate.config import DEFAULT_PATH, Config, load_config
+from homeplate.errors import HomeplateError
+
+# Verbs import their process inside: uplink must start where cv2 and onnxruntime are not installed.
+# ruff: noqa: PLC0415
+
+
+class _Group(click.Group):
+    """Turns the errors that a person can mend into one line and an exit code."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except HomeplateError as error:
+            click.echo(f"error: {error}", err=True)
+            context.exit(error.exit_code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="homeplate")
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=DEFAULT_PATH,
+    show_default=True,
+    help="The node's configuration (TOML).",
+)
+@click.pass_context
+def main(context: click.Context, config_path: Path) -> None:
+    """The licence plate reader node that keeps plates home."""
+    context.obj = config_path
+    log.configure()
+
+
+def _config(context: click.Context) -> Config:
+    return load_config(context.find_root().obj)
+
+
+def _stop_on_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _harden(config: Config) -> None:
+    from homeplate.app.node import Paths, load_identity
+
+    simulation = load_identity(Paths.of(config)).simulation
+    health.harden_process(allow_swap=config.node.allow_swap or simulation)
+
+
+@main.command()
+@click.option("--root", type=click.Path(path_type=Path, exists=True), required=True, help="The trusted root (JSON).")
+@click.option("--request", type=click.Path(path_type=Path), required=True, help="Where to write the enrolment request.")
+@click.option("--simulation", is_flag=True, help="A folder for `simulate` and demos; never for a roadside node.")
+@click.pass_context
+def init(context: click.Context, root: Path, request: Path, simulation: bool) -> None:  # noqa: FBT001 - click's way
+    """Make the node's keys, pin the root, write an enrolment request."""
+    from homeplate.app.node import init_node
+
+    pseudonym = init_node(_config(context), root=root, request=request, simulation=simulation)
+    click.echo(f"node {pseudonym} made; bring {request} to the custodian: homeplate-custodian enrol CUSTODY {request}")
+
+
+@main.command()
+@click.pass_context
+def check(context: click.Context) -> None:
+    """Look at everything that a start needs and say what is wrong, one line a thing."""
+    from homeplate.app.check import findings
+
+    found = findings(_config(context))
+    for finding in found:
+        click.echo(f"{finding.mark:<5} {finding.thing}: {finding.text}")
+    if code := max((finding.exit_code for finding in found), default=0):
+        context.exit(code)
+
+
+@main.command()
+@click.pass_context
+def capture(context: click.Context) -> None:
+    """Run the process that sees plates: sources, detection, reading, sealing. It has no network."""
+    from homeplate.app.capture import run_capture
+
+    config = _config(context)
+    _harden(config)
+    summary = run_capture(config, _stop_on_signals(), health.watchdog())
+    click.echo(summary.text())
+    if summary.exit_code:
+        context.exit(summary.exit_code)
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="One look at the spool, then end.")
+@click.pass_context
+def uplink(context: click.Context, once: bool) -> None:  # noqa: FBT001 - click's way
+    """Run the process that has the network: deliver spooled records to recipients that the bundle names."""
+    from homeplate.app.uplink import run_uplink
+
+    config = _config(context)
+    _harden(config)
+    drained = run_uplink(config, _stop_on_signals(), health.watchdog(), once=once)
+    if once:
+        click.echo(
+            f"confirmed {drained.confirmed}, refused {drained.refused}, failed {drained.failed}, "
+            f"forgotten {drained.forgotten}, waiting {drained.waiting}"
+        )
+        if drained.halted:
+            click.echo(f"nothing was tried: {drained.halted}", err=True)
+            context.exit(6)
+
+
+@main.command()
+@click.pass_context
+def run(context: click.Context) -> None:
+    """Run capture and uplink in one process: only under a root marked `demo`."""
+    from homeplate.app.run import run_together
+
+    config = _config(context)
+    _harden(config)
+    summary = run_together(config, _stop_on_signals())
+    click.echo(summary.text())
+    if summary.exit_code:
+        context.exit(summary.exit_code)
+
+
+@main.command()
+@click.pass_context
+def purge(context: click.Context) -> None:
+    """Destroy the keys of expired slots, then their files; leave a certificate."""
+    from homeplate.app.purge import run_purge
+
+    config = _config(context)
+    _harden(config)
+    click.echo(run_purge(config))
+
+
+@main.command()
+@click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--stills", is_flag=True, help="Folders of pictures: each picture is its own sighting.")
+@click.option("--realtime", "fps", type=float, metavar="FPS", help="Imitate a live camera; the newest frame wins.")
+@click.option("--no-publish", is_flag=True, help="Seal and spool only.")
+@click.option("--json", "as_json", is_flag=True, help="The summary as one JSON line.")
+@click.pass_context
+def simulate(  # noqa: PLR0917 - one parameter an option
+    context: click.Context,
+    clips: Sequence[Path],
+    stills: bool,  # noqa: FBT001 - click's way
+    fps: float | None,
+    no_publish: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Run the whole node on video files and folders of pictures, in its own data folder and its own time."""
+    from homeplate.app.simulate import run_simulation
+
+    config = _config(context)
+    _harden(config)
+    with click.progressbar(length=1, label="frames", file=sys.stderr, show_pos=True) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.length = max(total, done, 1)
+            bar.update(done - bar.pos)
+
+        summary = run_simulation(
+            config, clips, stills=stills, realtime_fps=fps, publish=not no_publish, progress=progress
+        )
+    click.echo(summary.json() if as_json else summary.text())
+    if summary.exit_code:
+        context.exit(summary.exit_code)
+
+
+@main.group()
+def bundle() -> None:
+    """The signed bundle: who may receive, what is kept, which nodes exist."""
+
+
+@bundle.command("install")
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--certificate", type=click.Path(path_type=Path, exists=True), help="The node's TLS client certificate.")
+@click.pass_context
+def bundle_install(context: click.Context, folder: Path, certificate: Path | None) -> None:
+    """Verify a bundle and put it in force; refuses what is older, expired or unsigned."""
+    from homeplate.app.node import Paths, install
+
+    config = _config(context)
+    installed = install(config, folder, certificate, SystemClock(Paths.of(config).clock, "bundle"))
+    click.echo(f"bundle of root version {installed.root_version} is in force; next: homeplate check")
+
+
+@bundle.command("show")
+@click.pass_context
+def bundle_show(context: click.Context) -> None:
+    """Say who may receive what, and who not and why."""
+    from homeplate.app.check import describe_bundle
+
+    for line in describe_bundle(_config(context)):
+        click.echo(line)
+
+
+@main.group()
+def ledger() -> None:
+    """The Merkle logs: rows without plates, checkpoints that a third party verifies."""
+
+
+@ledger.command("show")
+@click.argument("process", type=click.Choice(["capture", "uplink", "purge", "bundle"]))
+@click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True)
+@click.pass_context
+def ledger_show(context: click.Context, process: str, last: int) -> None:
+    """Print a process's newest rows."""
+    from homeplate.app.ledger import newest_rows
+
+    for row in newest_rows(_config(context), process, last):
+        fields = " ".join(f"{name}={value}" for name, value in sorted(row.fields.items()))
+        click.echo(f"{row.number:>6} {utc_text(row.time_ns)} {row.event} {fields}")
+
+
+@ledger.command("sign")
+@click.pass_context
+def ledger_sign(context: click.Context) -> None:
+    """Sign a checkpoint over each log."""
+    from homeplate.app.ledger import sign_all
+
+    for name, checkpoint in sign_all(_config(context)).items():
+        click.echo(f"{name}: {checkpoint.size} rows signed")
+
+
+if __name__ == "__main__":
+    main()
