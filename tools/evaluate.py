@@ -21,12 +21,16 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from homeplate.domain.passage import Image
+from homeplate.camera import open_source
+from homeplate.domain.passage import Image, Passage
 from homeplate.domain.plate import PlateReading
+from homeplate.domain.source import SourceKind, SourceSettings
 from homeplate.errors import HomeplateError
+from homeplate.pipeline import Pipeline
 from homeplate.vision import Detector, Reader, open_models
 from homeplate.vision.image import plate_crop
 from homeplate.vision.model import default_model_dir
+from homeplate.vision.motion import MotionGate
 
 Row = dict[str, Any]
 Work = Callable[[Path], Row]
@@ -102,10 +106,44 @@ def read_crop(path: Path, reader: Reader) -> Row:
     return {"image": str(path), "plates": [{**_read(reading), "box": whole}], "milliseconds": spent / 1e6}
 
 
+def read_clip(path: Path, detector: Detector, reader: Reader) -> Row:
+    """Let the node's pipeline report the passages of a clip; `milliseconds` is of a frame, decoding left out.
+
+    Raises:
+        CameraError: the clip is missing or cannot be decoded to its end.
+    """
+    settings = SourceSettings(name="clip", kind=SourceKind.VIDEO, path=path)
+    pipeline = Pipeline(
+        settings=settings,
+        detector=detector,
+        reader=reader,
+        gate=MotionGate(),
+        crop=plate_crop,
+        perf_ns=time.perf_counter_ns,
+    )
+    passages: list[Passage] = []
+    for frame in open_source(settings, 0).frames():
+        passages += pipeline.process(frame)
+    passages += pipeline.flush()
+    counters = pipeline.counters
+    return {
+        "clip": str(path),
+        "passages": [
+            {"text": p.text.reveal(), "confidence": round(p.confidence, 4), "first": p.first_frame, "seen": p.seen}
+            for p in passages
+        ],
+        "frames": counters.frames,
+        "dropped": dict(counters.dropped),
+        "milliseconds": counters.stage_ns.total() / 1e6 / max(1, counters.frames),
+    }
+
+
 def work_of(kind: str, detector: Detector, reader: Reader) -> Work:
     """Return what is done with each file."""
     if kind == "scenes":
         return lambda path: read_scene(path, detector, reader)
+    if kind == "clips":
+        return lambda path: read_clip(path, detector, reader)
     return lambda path: read_crop(path, reader)
 
 
