@@ -84,3 +84,10 @@ def test_no_input_raises_anything_but_a_config_error(raw):
 @given(st.integers(min_value=1, max_value=60 * 24))
 def test_minutes_are_sixty_seconds(minutes):
     assert duration_s(f"{minutes}min", key="k") == minutes * 60
+
+
+@pytest.mark.parametrize("board", ["raspberry-pi", "jetson"])
+def test_the_configurations_that_we_ship_are_good(board):
+    root = Path(__file__).resolve().parent.parent
+    config = load_config(root / "firmware_configs" / board / "homeplate.toml")
+    assert source_settings(config.source[0]).name == "lane-1"
