@@ -59,7 +59,7 @@ STROKES: dict[str, tuple[str, ...]] = {
     ".": (".4,1 .6,1",),
     "&": ("1,1 .15,.3 .15,0o .8,0o .8,.3 0,.65 0,1o .6,1o 1,.6",),
 }
-"""Variants of each letter: strokes parted by `|`, points by blanks; `o` a round corner, `s` a softened one, `z` closed."""
+"""Variants of each letter: strokes parted by `|`, points by blanks; `o` a round corner, `s` a soft one, `z` closed."""
 
 NARROW: Mapping[str, float] = {"I": 0.75, "1": 0.8, "-": 0.6, ".": 0.25, "M": 1.15, "W": 1.2}
 """Width of some letters as a share of the face's."""
@@ -76,6 +76,7 @@ class Face:
         square: strokes end flat, as if cut, rather than round.
         even: every letter gets the same width.
         variants: which variant of a letter is taken, where not the first.
+        pictures: coverage [H, W] of letters that are taken from pictures and not from the table.
     """
 
     aspect: float = 0.42
@@ -84,6 +85,7 @@ class Face:
     square: bool = False
     even: bool = False
     variants: Mapping[str, int] = field(default_factory=dict)
+    pictures: Mapping[str, Mask] = field(default_factory=dict)
 
 
 CALIFORNIAN = Face(aspect=0.36, weight=0.105, roundness=1.0, variants={})
@@ -107,6 +109,9 @@ def random_face(random: np.random.Generator) -> Face:
 
 def advance(face: Face, letter: str) -> float:
     """Return the width of a letter, strokes included, as a share of its height."""
+    if letter in face.pictures:
+        tall, wide = face.pictures[letter].shape
+        return float(wide / tall * face.aspect / CALIFORNIAN.aspect)
     share = 1.0 if face.even and letter.isalnum() else NARROW.get(letter, 1.0)
     return face.aspect * share + face.weight
 
@@ -122,6 +127,9 @@ def draw(face: Face, letter: str, height: int) -> Mask:
     Returns:
         Coverage, [height, width] from 0 to 1.
     """
+    if letter in face.pictures:
+        size = (max(1, round(advance(face, letter) * height)), height)
+        return np.asarray(cv2.resize(face.pictures[letter], size, interpolation=cv2.INTER_AREA), np.float32)
     scale = 2 if height < 96 else 1  # supersampling is for the small ones
     tall = height * scale
     thick = max(1, round(face.weight * tall))
@@ -133,7 +141,7 @@ def draw(face: Face, letter: str, height: int) -> Mask:
     points = [np.round(line * 8).astype(np.int32) for line in lines]
     if face.square:
         cv2.polylines(canvas, points, isClosed=False, color=255, thickness=1, lineType=cv2.LINE_8, shift=3)
-        canvas = cv2.dilate(canvas, np.ones((thick, thick), np.uint8)).astype(np.uint8)
+        canvas = np.asarray(cv2.dilate(canvas, np.ones((thick, thick), np.uint8)), np.uint8)
     else:
         cv2.polylines(canvas, points, isClosed=False, color=255, thickness=thick, lineType=cv2.LINE_AA, shift=3)
     small = cv2.resize(canvas, (max(1, round(wide / scale)), height), interpolation=cv2.INTER_AREA)
@@ -158,14 +166,15 @@ def _path(stroke: str, box: NDArray[np.float64], roundness: float) -> NDArray[np
             points.append(corners[index])
             continue
         before, after = corners[index - 1], corners[(index + 1) % count]
-        points.extend(_corner(before, corners[index], after, radius[word[-1]]))
+        points.extend(_corner((before, corners[index], after), radius[word[-1]]))
     return np.array([*points, points[0]] if closed else points)
 
 
 def _corner(
-    before: NDArray[np.float64], corner: NDArray[np.float64], after: NDArray[np.float64], radius: float
+    ends: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]], radius: float
 ) -> list[NDArray[np.float64]]:
-    """Return points of the curve that replaces a corner (a cubic, with a circle's control points)."""
+    """Return points of the curve that replaces the middle one of three points (a cubic that is nearly a circle)."""
+    before, corner, after = ends
     to, on = before - corner, after - corner
     reach_to, reach_on = np.hypot(*to), np.hypot(*on)
     reach = min(radius, reach_to * 0.5, reach_on * 0.5)

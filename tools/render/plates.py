@@ -1,8 +1,8 @@
 """Synthetic licence plates: Californian forms first, other US layouts and European ones beside them.
 
 `render_plate` draws a plate as metal would look from the front (colours, header, stickers, bolts, dirt, embossing, a
-frame); `degrade` does to a picture what distance, night and cheap cameras do. Every choice comes from the generator that
-is passed in, so equal seeds give equal plates. No picture of a real plate and no font file is needed.
+frame); `degrade` does to a picture what distance, night and cheap cameras do. Every choice comes from the generator
+that is passed in, so equal seeds give equal plates. No picture of a real plate and no font file is needed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.render import glyphs
-from tools.render.glyphs import Face
+from tools.render.glyphs import Face, Mask
 from tools.render.wear import degrade
 
 __all__ = ["CALIFORNIAN", "DESIGNS", "PlateImage", "confused", "degrade", "render_plate"]
@@ -21,6 +21,8 @@ __all__ = ["CALIFORNIAN", "DESIGNS", "PlateImage", "confused", "degrade", "rende
 Image = NDArray[np.uint8]
 Random = np.random.Generator
 Colour = tuple[int, int, int]
+Corners = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels."""
 
 WIDTH, HEIGHT = 320, 160
 """Size of a US plate's picture in pixels; European ones are wider or narrower."""
@@ -83,19 +85,22 @@ class Style:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Token:
-    """A piece of the plate's text: characters of full size, or two stacked small ones, or a gap or sign between."""
+    """A piece of the plate's text: characters of full size, two stacked small ones, a gap, or a break of the line."""
 
     text: str
     kind: str = "full"
 
 
-def render_plate(rng: Random, *, text: str | None = None, design: str | None = None) -> PlateImage:
+def render_plate(
+    rng: Random, *, text: str | None = None, design: str | None = None, pictures: Mapping[str, Mask] | None = None
+) -> PlateImage:
     """Render a plate.
 
     Args:
         rng: source of every choice.
         text: the characters, A-Z and 0-9, 2 to 10 of them; a text of the design's form when left out.
         design: one of DESIGNS; drawn by its weight when left out.
+        pictures: letters that replace the face's own (see `Face.pictures`).
 
     Raises:
         ValueError: the text has other characters or another length, or the design does not exist.
@@ -110,7 +115,10 @@ def render_plate(rng: Random, *, text: str | None = None, design: str | None = N
         raise ValueError(f"{design}: no such design; there are {', '.join(DESIGNS)}")
     make_style, make_text = DESIGNS[design][1:]
     tokens = make_text(rng) if text is None else _tokens(rng, text)
-    return compose(rng, make_style(rng), tokens)
+    style = make_style(rng)
+    if pictures:
+        style = replace(style, face=replace(style.face, pictures=pictures))
+    return compose(rng, style, tokens)
 
 
 def compose(rng: Random, style: Style, tokens: Sequence[Token]) -> PlateImage:
@@ -133,37 +141,56 @@ def compose(rng: Random, style: Style, tokens: Sequence[Token]) -> PlateImage:
 
 
 def lay_out(rng: Random, style: Style, tokens: Sequence[Token]) -> tuple[NDArray[np.float32], NDArray[np.float32], str]:
-    """Draw the tokens in a row into the style's area, as high as they go and no wider than it.
+    """Draw the tokens into the style's area, a row after each break, as high as they go and no wider than it.
 
     Returns:
         Coverage of the ink [H, W], the characters' corners [N, 4, 2] and the text.
     """
     width, height = style.size
     left, top, right, bottom = (s * (width, height)[i % 2] for i, s in enumerate(style.area))
-    tall = int(bottom - top)
+    rows = _rows(tokens)
     space = float(rng.uniform(0.06, 0.16))
-    face = style.face
-    natural = sum(_token_width(face, token, space) for token in tokens) - space
-    room = (right - left) / tall
-    if natural > room:
-        excess = (natural - room) / max(1, sum(len(token.text) for token in tokens if token.kind == "full"))
-        face = replace(face, aspect=max(0.16, face.aspect - excess), weight=min(face.weight, 0.14))
-        natural = sum(_token_width(face, token, space) for token in tokens) - space
-        if natural > room:
-            tall = int(tall * room / natural)
-    x = left + max(0.0, (right - left - natural * tall) * float(np.clip(rng.normal(0.5, 0.05), 0, 1)))
-    y = top + (bottom - top - tall) / 2
+    between = (bottom - top) * 0.08
+    tall = (bottom - top - between * (len(rows) - 1)) / len(rows)
     cover = np.zeros((height, width), np.float32)
-    boxes, text = list[NDArray[np.float32]](), ""
+    placed = list[tuple[str, Corners]]()
+    for number, row in enumerate(rows):
+        y = top + number * (tall + between)
+        face, x, fitted = _fit(rng, style.face, (left, right, tall), row, space)
+        for token in row:
+            letters = _placed(face, token, (x, y + (tall - fitted) / 2, fitted), space)
+            for letter, box in letters:
+                _stamp(cover, face, letter, box)
+            placed.extend((letter, box) for letter, box in letters if letter.isalnum())
+            x += _token_width(face, token, space) * fitted
+    corners = [[(a, b), (c, b), (c, d), (a, d)] for _, (a, b, c, d) in placed]
+    return cover, np.array(corners, np.float32).reshape(-1, 4, 2), "".join(letter for letter, _ in placed)
+
+
+def _rows(tokens: Sequence[Token]) -> list[list[Token]]:
+    rows: list[list[Token]] = [[]]
     for token in tokens:
-        for letter, box in _placed(face, token, (x, y, tall), space):
-            _stamp(cover, face, letter, box)
-            if letter.isalnum():
-                text += letter
-                boxes.append(box)
-        x += _token_width(face, token, space) * tall
-    corners = [[(a, b), (c, b), (c, d), (a, d)] for a, b, c, d in boxes]
-    return cover, np.array(corners, np.float32).reshape(-1, 4, 2), text
+        if token.kind == "break":
+            rows.append([])
+        else:
+            rows[-1].append(token)
+    return rows
+
+
+def _fit(
+    rng: Random, face: Face, room: tuple[float, float, float], row: Sequence[Token], space: float
+) -> tuple[Face, float, int]:
+    """Fit a row into left, right and height: return the face (narrower if needed), where it starts and its height."""
+    left, right, tall = room
+    natural = sum(_token_width(face, token, space) for token in row) - space
+    most = (right - left) / tall
+    if natural > most:
+        excess = (natural - most) / max(1, sum(len(token.text) for token in row if token.kind == "full"))
+        face = replace(face, aspect=max(0.16, face.aspect - excess), weight=min(face.weight, 0.14))
+        natural = sum(_token_width(face, token, space) for token in row) - space
+    fitted = int(tall * min(1.0, most / natural))
+    slack = max(0.0, right - left - natural * fitted)
+    return face, left + slack * float(np.clip(rng.normal(0.5, 0.05), 0, 1)), fitted
 
 
 STACK_SHARE = 0.46
@@ -179,9 +206,7 @@ def _token_width(face: Face, token: Token, space: float) -> float:
     return sum(glyphs.advance(face, letter) + space for letter in token.text)
 
 
-def _placed(
-    face: Face, token: Token, at: tuple[float, float, int], space: float
-) -> list[tuple[str, tuple[float, float, float, float]]]:
+def _placed(face: Face, token: Token, at: tuple[float, float, int], space: float) -> list[tuple[str, Corners]]:
     """Return each letter of a token that begins `at` left, top with a height, with its box in pixels."""
     x, y, tall = at
     if token.kind == "gap":
@@ -199,12 +224,12 @@ def _placed(
     return placed
 
 
-def _stamp(cover: NDArray[np.float32], face: Face, letter: str, box: tuple[float, float, float, float]) -> None:
+def _stamp(cover: NDArray[np.float32], face: Face, letter: str, box: Corners) -> None:
     left, top, right, bottom = (round(side) for side in box)
     if bottom - top < 4 or right - left < 2:
         return
     mask = glyphs.draw(face, letter, bottom - top)
-    mask = cv2.resize(mask, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
+    mask = np.asarray(cv2.resize(mask, (right - left, bottom - top), interpolation=cv2.INTER_AREA), np.float32)
     top, left = max(0, top), max(0, left)
     place = cover[top : top + mask.shape[0], left : left + mask.shape[1]]
     np.maximum(place, mask[: place.shape[0], : place.shape[1]], out=place)
@@ -310,7 +335,7 @@ def _frame(rng: Random, image: Image) -> None:
 
 def _name(rng: Random) -> str:
     """Return a made-up word or two, as dealers and slogans have."""
-    onsets, vowels = "B C D F G H L M N P R S T V W ST TR CH GR".split(), "A E I O U EA".split()
+    onsets, vowels = [*"BCDFGHLMNPRSTVW", "ST", "TR", "CH", "GR"], [*"AEIOU", "EA"]
     words = []
     for _ in range(int(rng.integers(1, 3))):
         parts = [str(rng.choice(onsets)) + str(rng.choice(vowels)) for _ in range(int(rng.integers(2, 4)))]
@@ -354,11 +379,12 @@ def _tokens(rng: Random, text: str) -> list[Token]:
 
 def _passenger(rng: Random) -> list[Token]:
     """Return 1AAA000, or the form from 2026, 000AAA0; letters often from the confusable ones."""
-    text = _of_form(rng, "1AAA000" if rng.random() < 0.75 else "000AAA0")
-    if rng.random() < 0.3:
-        letters = "".join(str(rng.choice(list("BDGIOQSUVZMNW"))) for _ in range(3))
-        text = text.replace(next(part for part in (text[1:4], text[3:6]) if part.isalpha()), letters, 1)
-    return [Token(text=text)]
+    often, sides = "BDGIOQSUVZMNW", "BDGSUVZMNW"  # I, O and Q stand only between two other letters
+    pool, outer = (often, sides) if rng.random() < 0.3 else (LETTERS, "".join(c for c in LETTERS if c not in "IOQ"))
+    letters = "".join(str(rng.choice(list(choice))) for choice in (outer, pool, outer))
+    if rng.random() < 0.75:
+        return [Token(text=_of_form(rng, "1") + letters + _of_form(rng, "000"))]
+    return [Token(text=_of_form(rng, "000") + letters + _of_form(rng, "0"))]
 
 
 def _passenger_old(rng: Random) -> list[Token]:
@@ -379,7 +405,7 @@ def _exempt(rng: Random) -> list[Token]:
 
 def _vanity(rng: Random) -> list[Token]:
     """Return a word-like text of 2 to 7 characters with digits in place of letters here and there."""
-    onsets, vowels = "B C D F G H J K L M N P Q R S T V W X Z".split(), "A E I O U Y".split()
+    onsets, vowels = list("BCDFGHJKLMNPQRSTVWXZ"), list("AEIOUY")
     text = ""
     while len(text) < int(rng.integers(2, 8)):
         text += str(rng.choice(onsets)) + str(rng.choice(vowels))
@@ -422,6 +448,20 @@ def _european(rng: Random) -> list[Token]:
             tokens.append(Token(text="-") if "-" in form and sign == "-" else Token(text="", kind="gap"))
         tokens.append(Token(text=_of_form(rng, part)))
     return tokens
+
+
+def _two_lines(rng: Random) -> list[Token]:
+    """Return a text in two lines, as motorcycles and square plates have."""
+    form = str(
+        rng.choice(
+            ["AA00/AAA", "00/AAA0", "AA/0000", "000/AAA", "AAA/000", "A00/AAA", "AA-00/AA", "0000/AA", "00A/0000"]
+        )
+    )
+    upper, lower = form.split("/")
+    tokens = [Token(text=_of_form(rng, part)) for part in upper.split("-")]
+    if len(tokens) > 1:
+        tokens.insert(1, Token(text="-"))
+    return [*tokens, Token(text="", kind="break"), Token(text=_of_form(rng, lower))]
 
 
 # --- styles --------------------------------------------------------------------------------------------------------
@@ -498,8 +538,8 @@ def _plain_californian(rng: Random) -> Style:
 
 def _special(rng: Random) -> Style:
     """Return a Californian special design: a picture at the left or all over."""
-    ground = tuple(int(c) for c in rng.integers(150, 256, 3))
-    return _californian(rng, ground, _dark(rng), _dark(rng), decorate=_picture, footer=_name(rng))
+    blue, green, red = (int(c) for c in rng.integers(150, 256, 3))
+    return _californian(rng, (blue, green, red), _dark(rng), _dark(rng), decorate=_picture, footer=_name(rng))
 
 
 def _bike(rng: Random) -> Style:
@@ -562,6 +602,13 @@ def _europe(rng: Random) -> Style:
     )
 
 
+def _square(rng: Random) -> Style:
+    """Return a two-line plate: European colours or any US ones, nearly square."""
+    style = _europe(rng) if rng.random() < 0.6 else replace(_us(rng), heading="", footer="", stickers=())
+    size = (240, round(240 / float(rng.uniform(1.15, 1.9))))
+    return replace(style, size=size, area=(0.07, 0.08, 0.93, 0.92), band=None)
+
+
 def _picture(rng: Random, image: Image) -> None:
     """Draw a landscape-like gradient, hills, a disc or stripes: what special plates put behind the characters."""
     height, width = image.shape[:2]
@@ -608,6 +655,7 @@ DESIGNS: Mapping[str, tuple[float, Callable[[Random], Style], Callable[[Random],
     "us": (3.5, _us, _generic),
     "us-vanity": (0.8, _us, _vanity),
     "european": (2.0, _europe, _european),
+    "two-line": (0.8, _square, _two_lines),
 }
 """Designs by name: how often each comes up, its style and its texts."""
 CALIFORNIAN = tuple(name for name in DESIGNS if name.startswith("california"))

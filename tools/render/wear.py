@@ -25,7 +25,7 @@ def degrade(random: Random, image: Image) -> Image:
     if random.random() < 0.5:
         quality = int(random.uniform(15, 90))
         _, coded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        image = cv2.imdecode(coded, cv2.IMREAD_COLOR).astype(np.uint8)
+        image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
     if scale < 1:
         how = cv2.INTER_LINEAR if random.random() < 0.75 else cv2.INTER_CUBIC
         image = cv2.resize(image, (width, height), interpolation=how).astype(np.uint8)
@@ -45,7 +45,7 @@ def _smeared(random: Random, image: Image) -> Image:
 
 
 def _noisy(random: Random, image: Image) -> Image:
-    grain = random.normal(0, random.uniform(2, 18), image.shape[:2] + (random.choice((1, 3)),))
+    grain = random.normal(0, random.uniform(2, 18), (*image.shape[:2], random.choice((1, 3))))
     return np.clip(image + grain, 0, 255).astype(np.uint8)
 
 

@@ -1,0 +1,300 @@
+"""Turn the reader's weights into the node's model: `python -m tools.train.reader_export --data DATA --run RUN`.
+
+The graph takes the crops' bytes (`plates`, uint8 [N, 64, 128, 3] BGR): they are the quantised input, so nothing is
+converted. It gives probabilities: `characters`, float32 [N, 10, 37], calibrated with a temperature that is chosen on
+the held-out plates and folded into the weights, and `jurisdiction`, float32 [N, J]. Float and int8 graph are measured
+on the held-out plates; the facts that the manifest needs go to RUN/reader.json, the figures to RUN/export.json.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import InferenceSession
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from torch import Tensor, nn
+
+from tools.train import reader_data, reader_train
+from tools.train.detector_export import session_heads
+from tools.train.reader_data import ALPHABET, HEIGHT, IGNORED, JURISDICTIONS, SLOTS, WIDTH, Image, Sample
+from tools.train.reader_net import Reader
+
+OPSET = 17
+ZERO_POINT, SCALE = 128, 1 / 64
+"""A crop's bytes as a quantised tensor: (byte - 128) / 64, which is how the network is trained."""
+CALIBRATION_PLATES = 512
+LEAST_ALTERNATIVE = 0.02
+"""A character less probable than this is no alternative worth publishing."""
+JURISDICTION_PRECISION = 0.95
+"""A jurisdiction is named where, on held-out plates, this share of such names was right."""
+TRAINING = (
+    ("read", "Xander-Barron/AMS595-Final-Project", "stated CC0, not verified"),
+    ("openimages", "unknowncz/LP_recognition", "CC BY 4.0"),
+    ("faisalthaheem", "faisalthaheem/open-lpr-dataset-plate-detection", "Apache-2.0"),
+    ("robertlucian", "robertlucian/license-plate-dataset", "MIT"),
+    ("kaggle433", "Car License Plate Detection", "stated CC0, not verified"),
+    ("rhit", "rhit/License-Plate-Detection", "CC BY 4.0"),
+    ("chirag", "chirag/ANPR", "MIT"),
+    ("synthetic", "tools/render/plates.py", "Apache-2.0"),
+)
+"""Sets, where they come from and the licence stated there."""
+
+Floats = NDArray[np.float32]
+
+
+class _Probabilities(nn.Module):
+    """The reader with softmax outputs."""
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__()
+        self.reader = reader
+
+    def forward(self, plates: Tensor) -> tuple[Tensor, Tensor]:
+        characters, jurisdiction = self.reader(plates)
+        return characters.softmax(-1), jurisdiction.softmax(-1)
+
+
+class _Plates(CalibrationDataReader):  # type: ignore[misc]
+    """Hands crops to the calibration."""
+
+    def __init__(self, pictures: Image) -> None:
+        self._left: Iterator[Image] = iter(np.array_split(pictures, max(1, len(pictures) // 16)))
+
+    def get_next(self) -> dict[str, Floats] | None:
+        """The next crops, as the float network takes them."""
+        part = next(self._left, None)
+        if part is None:
+            return None
+        values = (part.astype(np.float32) - ZERO_POINT) * np.float32(SCALE)
+        return {"pixels": np.ascontiguousarray(values.transpose(0, 3, 1, 2))}
+
+
+def temper(reader: Reader, temperature: float) -> None:
+    """Fold a temperature into the last layer of the characters."""
+    with torch.no_grad():
+        reader.characters.weight /= temperature
+        reader.characters.bias /= temperature
+
+
+def best_temperature(reader: Reader, pictures: Image, texts: Sequence[str]) -> float:
+    """Return the temperature with the least cross entropy on held-out pictures [N, H, W, 3]."""
+    with torch.no_grad():
+        parts = [
+            reader(reader_train.network_input(torch.from_numpy(pictures[i : i + 64])))[0]
+            for i in range(0, len(texts), 64)
+        ]
+    logits = torch.cat(parts).flatten(0, 1)
+    truth = torch.from_numpy(np.concatenate([reader_data.encode(text) for text in texts]))
+    candidates = [0.4 + 0.05 * step for step in range(40)]
+    return min(candidates, key=lambda t: nn.functional.cross_entropy(logits / t, truth).item())
+
+
+def export_float(reader: Reader, path: Path) -> None:
+    """Write the float network, batch norm folded, for any number of plates."""
+    torch.onnx.export(
+        _Probabilities(reader).eval(),
+        (torch.zeros(2, 3, HEIGHT, WIDTH),),
+        str(path),
+        input_names=["pixels"],
+        output_names=["characters", "jurisdiction"],
+        dynamic_axes={name: {0: "plates"} for name in ("pixels", "characters", "jurisdiction")},
+        opset_version=OPSET,
+        dynamo=False,
+    )
+
+
+def quantise(reader: Reader, pictures: Image, path: Path, method: CalibrationMethod = CalibrationMethod.MinMax) -> None:
+    """Write the int8 model, calibrated on pictures [N, H, W, 3]."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain, ready, int8 = (Path(folder) / name for name in ("plain.onnx", "ready.onnx", "int8.onnx"))
+        export_float(reader, plain)
+        quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
+        quantize_static(
+            str(ready),
+            str(int8),
+            _Plates(pictures),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            calibrate_method=method,
+            nodes_to_exclude=_kept_float(ready),
+            extra_options={"CalibMovingAverage": method is CalibrationMethod.MinMax},
+        )
+        model = onnx.load(int8)
+    _take_bytes(model)
+    model.producer_name = "homeplate"
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def _kept_float(path: Path) -> list[str]:
+    """Return the nodes that stay float: all but convolutions, their sums, and products with a weight.
+
+    Attention's products of two activations, the norms and the two last layers range too widely for eight bits, and cost
+    little.
+    """
+    graph = onnx.load(path).graph
+    weights = {constant.name for constant in graph.initializer}
+    producers = {output: node for node in graph.node for output in node.output}
+    heads = {name for output in graph.output for name in _feeding(producers, output.name)}
+    kept = []
+    for node in graph.node:
+        product = node.op_type in {"MatMul", "Gemm"} and any(name in weights for name in node.input)
+        summed = node.op_type == "Add" and all(
+            producers.get(name) is not None and producers[name].op_type in {"Conv", "Relu"} for name in node.input
+        )
+        if not (node.op_type == "Conv" or summed or (product and node.name not in heads)):
+            kept.append(node.name)
+    return kept
+
+
+def _feeding(producers: dict[str, onnx.NodeProto], name: str) -> list[str]:
+    """Return the names of the nodes from an output back to the product with a weight that it comes from."""
+    names: list[str] = []
+    while True:
+        node = producers[name]
+        names.append(node.name)
+        if node.op_type in {"MatMul", "Gemm"}:
+            return names
+        name = next(candidate for candidate in node.input if candidate in producers)
+
+
+def _take_bytes(model: onnx.ModelProto) -> None:
+    """Replace the float input and its quantisation by the crops' bytes, [N, H, W, 3] uint8."""
+    graph = model.graph
+    quantiser = next(node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "pixels")
+    constants = {"pixels_byte_scale": np.array(SCALE, np.float32), "pixels_byte_zero": np.array(ZERO_POINT, np.uint8)}
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] == quantiser.output[0]:
+            node.input[1], node.input[2] = constants
+    turned = helper.make_node("Transpose", ["plates"], [quantiser.output[0]], perm=[0, 3, 1, 2])
+    place = list(graph.node).index(quantiser)
+    graph.node.remove(quantiser)
+    graph.node.insert(place, turned)
+    used = {name for node in graph.node for name in node.input}
+    kept = [constant for constant in graph.initializer if constant.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    del graph.input[:]
+    graph.input.append(helper.make_tensor_value_info("plates", TensorProto.UINT8, ["plates", HEIGHT, WIDTH, 3]))
+
+
+def exact(run: Callable[[Image], Floats], pictures: Image, texts: Sequence[str]) -> float:
+    """Return the share of pictures [N, H, W, 3] that `run` reads without a fault."""
+    right = 0
+    for start in range(0, len(texts), 32):
+        classes = run(pictures[start : start + 32]).argmax(-1)
+        for text, row in zip(texts[start : start + 32], classes.tolist(), strict=True):
+            right += "".join(ALPHABET[index] for index in row).rstrip("_") == text
+    return round(right / len(texts), 4)
+
+
+def milliseconds_a_plate(session: InferenceSession) -> float:
+    """Return the median time to read one plate, in milliseconds."""
+    plate = np.random.default_rng(0).integers(0, 256, (1, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    times = []
+    for _ in range(60):
+        began = time.perf_counter()
+        session.run(None, {"plates": plate})
+        times.append(time.perf_counter() - began)
+    return round(float(np.median(times)) * 1e3, 3)
+
+
+def least_jurisdiction(session: InferenceSession, samples: Sequence[Sample]) -> float:
+    """Return the least probability above which JURISDICTION_PRECISION of the named jurisdictions are right."""
+    known = [sample for sample in samples if sample.jurisdiction != IGNORED]
+    pictures = np.stack([reader_data.upright(sample, reader_train.CHECK_MARGIN) for sample in known])
+    probabilities = np.concatenate(
+        [session.run(None, {"plates": pictures[i : i + 32]})[1] for i in range(0, len(known), 32)]
+    )
+    right = probabilities.argmax(1) == [sample.jurisdiction for sample in known]
+    order = np.argsort(-probabilities.max(1))
+    precise = np.flatnonzero(np.cumsum(right[order]) / np.arange(1, len(order) + 1) >= JURISDICTION_PRECISION)
+    return float(round(probabilities.max(1)[order][precise[-1]], 3)) if len(precise) else 1.0
+
+
+def facts(counts: Mapping[str, int], least: float) -> dict[str, object]:
+    """Return what the manifest says of the reader and its file does not."""
+    training = [
+        {"name": name, "source": source, "licence": licence, "pictures": counts[name]}
+        for name, source, licence in TRAINING
+        if counts.get(name)
+    ]
+    thresholds = {"jurisdiction": least, "alternative": LEAST_ALTERNATIVE}
+    return {
+        "alphabet": ALPHABET,
+        "jurisdictions": list(JURISDICTIONS),
+        "thresholds": thresholds,
+        "training": training,
+    }
+
+
+def main() -> None:
+    """Export the averaged weights of a run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("models/reader.onnx"))
+    parser.add_argument("--synthetic", type=int, default=300, help="synthetic plates to calibrate on, beside real ones")
+    parser.add_argument("--synthetic-share", type=float, default=0.25)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--method", choices=[m.name for m in CalibrationMethod], default="MinMax")
+    export(parser.parse_args())
+
+
+def export(options: argparse.Namespace) -> None:
+    """Quantise, measure and write model, facts and figures."""
+    torch.set_num_threads(1)
+    state = torch.load(options.run / "last.pt", weights_only=False)
+    pools, held_out, california = reader_train.load(options)
+    sets = reader_train.checks(held_out, california)
+    reader = Reader(len(JURISDICTIONS))
+    reader.load_state_dict(state["average"])
+    reader.eval()
+    plain = (np.concatenate([sets["read"][0], sets["detect"][0]]), sets["read"][1] + sets["detect"][1])
+    temperature = best_temperature(reader, *plain)
+    temper(reader, temperature)
+    looks = iter(reader_train.Looks(pools, 5, reader_train.WORN_AFTER // 4))
+    pictures = np.stack([next(looks)[0] for _ in range(CALIBRATION_PLATES)])
+    quantise(reader, pictures, options.out, CalibrationMethod[options.method])
+    session = session_heads(options.out)
+
+    def plainly(part: Image) -> Floats:
+        with torch.no_grad():
+            return np.asarray(reader(reader_train.network_input(torch.from_numpy(part)))[0], np.float32)
+
+    def quantised(part: Image) -> Floats:
+        return np.asarray(session.run(None, {"plates": part})[0], np.float32)
+
+    counts = Counter(sample.source for pool in pools for sample in pool.samples)
+    least = least_jurisdiction(session, held_out)
+    figures = {
+        "shape": {"plates": [-1, HEIGHT, WIDTH, 3], "characters": [-1, SLOTS, len(ALPHABET)]},
+        "step": state["step"],
+        "temperature": round(temperature, 3),
+        "parameters": sum(p.numel() for p in reader.parameters()),
+        "float": {name: exact(plainly, *pictures) for name, pictures in sets.items()},
+        "int8": {name: exact(quantised, *pictures) for name, pictures in sets.items()},
+        "held_out": {name: len(texts) for name, (_, texts) in sets.items()},
+        "ms_a_plate": milliseconds_a_plate(session),
+        "bytes": options.out.stat().st_size,
+    }
+    (options.run / "reader.json").write_text(json.dumps(facts(counts, least), indent=1) + "\n")
+    (options.run / "export.json").write_text(json.dumps(figures, indent=1) + "\n")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

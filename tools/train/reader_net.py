@@ -1,0 +1,102 @@
+"""The reader's network: a plate crop in, ten slots of characters and a jurisdiction out.
+
+Full 3x3 convolutions that reach low resolution early (depthwise ones are bound by memory on the machines that we train
+and run on), a small transformer layer so that every place knows how many characters stand before it (two-line
+plates included), and ten learned queries, one a slot. Training, augmentation and export are elsewhere.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tools.train.reader_data import ALPHABET, HEIGHT, SLOTS, WIDTH
+
+
+class ConvBlock(nn.Module):
+    """3x3 convolution, batch norm, ReLU; with a residual path where shapes allow."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        """Take channels in and out and the stride."""
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [N, inputs, H, W] to [N, outputs, H / stride, W / stride]."""
+        out = self.norm(self.conv(features))
+        return functional.relu(out + features if self.residual else out)
+
+
+class Mixer(nn.Module):
+    """A pre-norm transformer layer over the places of the feature map."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        """Take the width of a token and the number of heads."""
+        super().__init__()
+        self.heads = heads
+        self.norm_attend, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map [N, T, width] to the same shape."""
+        count, places, width = tokens.shape
+        qkv = self.qkv(self.norm_attend(tokens)).view(count, places, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = functional.scaled_dot_product_attention(query, key, value)
+        tokens = tokens + self.out(mixed.transpose(1, 2).reshape(count, places, width))
+        return tokens + self.down(functional.relu(self.up(self.norm_feed(tokens))))
+
+
+def _whereabouts() -> Tensor:
+    """Return where each query looks to begin with, [11, places]: one after the other from the left, the last anywhere.
+
+    Without it the queries are all alike at first, and training needs thousands of steps to tell them apart.
+    """
+    columns = (torch.arange(WIDTH // 8) + 0.5) * 8 / WIDTH
+    centres = (0.15 + 0.115 * torch.arange(SLOTS)).clamp(max=0.93)
+    row = -(((columns - centres[:, None]) / 0.1) ** 2) / 2
+    return torch.cat([row.repeat(1, HEIGHT // 8), torch.zeros(1, HEIGHT * WIDTH // 64)])
+
+
+class Reader(nn.Module):
+    """Plate crops to character and jurisdiction logits."""
+
+    def __init__(self, jurisdictions: int, width: int = 128, mixers: int = 1) -> None:
+        """Take the number of jurisdiction classes, the width of a token and the number of transformer layers."""
+        super().__init__()
+        half = width // 2
+        self.backbone = nn.Sequential(
+            ConvBlock(3, 32, 2),
+            ConvBlock(32, half, 2),
+            ConvBlock(half, half, 1),
+            ConvBlock(half, width, 2),
+            ConvBlock(width, width, 1),
+            ConvBlock(width, width, 1),
+        )
+        self.places = nn.Parameter(torch.randn(HEIGHT * WIDTH // 64, width) * 0.1)
+        self.mixers = nn.Sequential(*(Mixer(width, 4) for _ in range(mixers)))
+        self.norm = nn.LayerNorm(width)
+        self.queries = nn.Parameter(torch.randn(SLOTS + 1, width) * 0.5)
+        self.key, self.value = nn.Linear(width, width), nn.Linear(width, width)
+        self.slots = nn.Parameter(torch.zeros(SLOTS, width))
+        self.whereabouts = nn.Parameter(_whereabouts())
+        self.characters = nn.Linear(width, len(ALPHABET))
+        self.jurisdiction = nn.Linear(width, jurisdictions)
+
+    def forward(self, plates: Tensor) -> tuple[Tensor, Tensor]:
+        """Read plates.
+
+        Args:
+            plates: [N, 3, 64, 128], about zero mean and unit deviation.
+
+        Returns:
+            Logits of characters, [N, 10, 37], and of the jurisdiction, [N, jurisdictions].
+        """
+        tokens = self.backbone(plates).flatten(2).transpose(1, 2) + self.places
+        tokens = self.norm(self.mixers(tokens))
+        fit = (self.queries @ self.key(tokens).transpose(1, 2)) * tokens.shape[2] ** -0.5
+        seen = functional.softmax(fit + self.whereabouts, -1) @ self.value(tokens)
+        characters = self.characters(functional.relu(seen[:, :SLOTS] + self.slots))
+        return characters, self.jurisdiction(functional.relu(seen[:, SLOTS]))
