@@ -162,7 +162,7 @@ def _sign_log(name: str, path: Path, key: Ed25519PrivateKey, pseudonym: bytes, f
     if last and last.size == state.frontier.size:
         return last
     checkpoint = Checkpoint(origin=origin_of(pseudonym, name), size=state.frontier.size, root=state.frontier.root())
-    write_note(folder / f"{name}-{checkpoint.size:012}{SUFFIX}", sign(checkpoint, key))
+    write_durably(folder / f"{name}-{checkpoint.size:012}{SUFFIX}", sign(checkpoint, key))
     return checkpoint
 
 
@@ -184,7 +184,7 @@ def read_note(path: Path) -> bytes:
         raise StoreError(f"the checkpoint {path} cannot be read: {error.strerror}") from error
 
 
-def write_note(path: Path, note: bytes) -> None:
+def write_durably(path: Path, note: bytes) -> None:
     """Write a small file so that it is there whole or not at all: temporary, fsync, rename, fsync of the folder.
 
     Raises:
