@@ -122,14 +122,14 @@ def read_bundle(folder: Path, installed: Path, now_ns: int, *, pseudonym: bytes 
 
 
 def install_bundle(source: Path, installed: Path, now_ns: int, *, pseudonym: bytes | None = None) -> Bundle:
-    """Verify the bundle in `source` against what is installed, install it, and return it.
+    """Verify the bundle in `source` against what is installed, install it with all its targets, and return it.
 
     Raises:
         TrustError: where anything in it is missing, too large, unsigned, altered, expired, rolled back, or says what
             cannot be accepted; what was installed is untouched.
     """
     try:
-        verified = Reader(source, installed, now_ns).read(_wanted(pseudonym))
+        verified = Reader(source, installed, now_ns).read()
     except SameVersionError as error:
         if read_bounded(source / TIMESTAMP, MAX_METADATA_BYTES) != read_bounded(
             installed / TIMESTAMP, MAX_METADATA_BYTES
@@ -137,7 +137,7 @@ def install_bundle(source: Path, installed: Path, now_ns: int, *, pseudonym: byt
             raise TrustError(f"{source} has the installed version with other contents; publish a newer one") from error
         return load_bundle(installed, now_ns, pseudonym=pseudonym)
     bundle = _bundle(verified, pseudonym)
-    before = _files_in_use(installed, now_ns, pseudonym)
+    before = _files_in_use(installed, now_ns)
     for name, data in verified.files.items():
         if name != TIMESTAMP:
             write_durably(installed / name, data)
@@ -177,10 +177,10 @@ def _bundle(verified: Verified, pseudonym: bytes | None) -> Bundle:
     )
 
 
-def _files_in_use(installed: Path, now_ns: int, pseudonym: bytes | None) -> Iterable[str]:
+def _files_in_use(installed: Path, now_ns: int) -> Iterable[str]:
     """Return the files of the bundle that is about to be replaced: another process may be reading them right now."""
     try:
-        return Reader(installed, installed, now_ns).read(_wanted(pseudonym)).files
+        return Reader(installed, installed, now_ns).read().files
     except TrustError:
         return ()  # nothing installed yet, or it is over, so that nobody reads it
 

@@ -138,8 +138,8 @@ class Reader:
         self.trusted.reference_time = datetime.fromtimestamp(now_ns // NANOSECONDS, tz=UTC)
         self.mark = root_mark(self.trusted.root)
 
-    def read(self, wanted: Iterable[str]) -> Verified:
-        """Verify everything, and return it with the bytes of the targets in `wanted` (where they are signed).
+    def read(self, wanted: Iterable[str] | None = None) -> Verified:
+        """Verify everything, and return it with the bytes of the targets in `wanted` (where they are signed), or all.
 
         Raises:
             SameVersionError: where the installed timestamp has this version already.
@@ -164,7 +164,7 @@ class Reader:
             mark=self.mark,
             root_version=self.trusted.root.version,
             version=self.trusted.timestamp.version,
-            expires_s=min(int(signed.expires.timestamp()) for signed in self.trusted.values()),
+            expires_s=min(int(signed.expires.timestamp()) for signed in self.trusted),
             shared_keys=shared,
             targets=targets,
             files=self.files,
@@ -229,10 +229,10 @@ class Reader:
         if signed.unrecognized_fields:
             raise TrustError(f"{name} has unknown fields: {', '.join(sorted(signed.unrecognized_fields))}")
 
-    def _targets(self, wanted: Iterable[str]) -> dict[str, bytes]:
+    def _targets(self, wanted: Iterable[str] | None) -> dict[str, bytes]:
         signed = {**self._role(REGISTRY).targets, **self._role(OPERATOR).targets}
         found: dict[str, bytes] = {}
-        for path in wanted:
+        for path in signed if wanted is None else wanted:
             target = signed.get(path)
             if target is None:
                 continue

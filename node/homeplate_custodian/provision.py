@@ -1,0 +1,458 @@
+"""The custody folder: drafts of what registry and operator will sign, and the steps that change them.
+
+`root/ registry/ operator/ online/` hold a key each and can live on machines of their own; `agencies/ID/` holds an
+agency's sealing keys, `authority/` the certificates, `bundle/` what nodes install, `root.json` what a node pins.
+Drafts are checked as a node would check them, before anything is signed.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Root
+
+from homeplate.domain.agency import KemKind
+from homeplate.domain.hotlist import HotListEntry
+from homeplate.domain.record import DAY_SECONDS, NANOSECONDS, Part, StorageClass
+from homeplate.domain.rules import Trigger
+from homeplate.errors import ConfigError
+from homeplate.sealing.keys import generate_sealing_key, save_sealing_key
+from homeplate.sealing.seal import seal_hot_list
+from homeplate.trust import contents
+from homeplate.trust.agencies import agencies, to_agency
+from homeplate.trust.bundle import Bundle, pin_root, read_bundle
+from homeplate.trust.enrolment import read_request
+from homeplate.trust.files import read_bounded, write_durably
+from homeplate.trust.hotlist import HotListFile, encode_hot_list, parse_hot_list
+from homeplate.trust.metadata import (
+    ALLOWLIST_TARGET,
+    MAX_METADATA_BYTES,
+    MAX_TARGET_BYTES,
+    NODES_TARGET,
+    OPERATOR,
+    REGISTRY,
+    REGISTRY_TARGET,
+    RULES_TARGET,
+    hot_list_target,
+    root_mark,
+)
+from homeplate.trust.schema import (
+    AgencyEntry,
+    AllowlistFile,
+    EndpointEntry,
+    Entry,
+    GrantEntry,
+    NodeFileEntry,
+    NodesFile,
+    RegistryFile,
+    RootMark,
+    RuleEntry,
+    RulesFile,
+    SealingKeyEntry,
+    decode,
+    encode,
+)
+from homeplate_custodian.authority import create_authority, issue_client
+from homeplate_custodian.bundle import ROLE_FOLDERS, make_root, publish
+from homeplate_custodian.keyring import make_role_key
+
+ROOT_FILE = "root.json"
+HOT_LIST_FILE = "hot-list.json"
+SEALING_KEY_DAYS = 90
+NODE_DAYS = 365
+_DRAFTS = {
+    REGISTRY_TARGET: REGISTRY,
+    ALLOWLIST_TARGET: OPERATOR,
+    RULES_TARGET: OPERATOR,
+    NODES_TARGET: OPERATOR,
+    HOT_LIST_FILE: OPERATOR,
+}
+_File = TypeVar("_File", bound=Entry)
+
+
+def init(
+    custody: Path,
+    *,
+    registry_body: str,
+    operator_body: str,
+    now_s: int,
+    jurisdiction: str = "US-CA",
+    demo: bool = False,
+) -> None:
+    """Make a custody folder: role keys, the root, empty drafts and a certificate authority.
+
+    A `key.pub` that lies in a role's folder already is used, and no private key is made: that role is held elsewhere.
+
+    Args:
+        custody: the folder to make.
+        registry_body: who says what an agency is.
+        operator_body: who chooses recipients and rules.
+        now_s: seconds since 1970.
+        jurisdiction: the nodes' own, "US-CA".
+        demo: mark the root `demo`; it then may carry the rule that publishes everything, and no node takes it for real.
+
+    Raises:
+        ConfigError: where there is a custody already, or a name is none.
+    """
+    if (custody / ROOT_FILE).exists():
+        raise ConfigError(f"{custody} is a custody already; its root is not replaced. Choose another folder")
+    fields = {
+        "demo": demo,
+        "jurisdiction": jurisdiction,
+        "registry_body": registry_body,
+        "operator_body": operator_body,
+    }
+    try:
+        mark = msgspec.convert(fields, RootMark)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"that cannot be in a root: {error}") from error
+    for role in ROLE_FOLDERS:
+        make_role_key(custody / role)
+    _save(custody, REGISTRY_TARGET, RegistryFile(agencies=[]))
+    _save(custody, ALLOWLIST_TARGET, AllowlistFile(grants=[]))
+    _save(custody, RULES_TARGET, RulesFile(purposes=[], rules=[]))
+    _save(custody, NODES_TARGET, NodesFile(nodes=[]))
+    create_authority(custody / "authority", name=f"{operator_body[:40]} record custodian", now_s=now_s)
+    root = make_root(custody, mark, version=1, now_s=now_s)
+    write_durably(custody / "bundle" / "1.root.json", root)
+    write_durably(custody / ROOT_FILE, root)
+
+
+def add_agency(
+    custody: Path,
+    *,
+    identifier: str,
+    legal_name: str,
+    kind: str,
+    jurisdiction: str,
+    network: str,
+    port: int,
+    tls_name: str,
+    pins: Sequence[bytes],
+    now_s: int,
+    ori: str | None = None,
+    authority_pem: str | None = None,
+    kem: KemKind = KemKind.X25519,
+    unsafe_unchecked: bool = False,
+) -> Path:
+    """Draft a registry entry with a new sealing key; return the private key's file, which is the agency's alone.
+
+    Args:
+        custody: the custody folder.
+        identifier: the agency's, in this project.
+        legal_name: written out.
+        kind: of `AgencyKind`.
+        jurisdiction: "US-CA".
+        network: address or range of its broker, canonical.
+        port: the broker's.
+        tls_name: the name that the broker's certificate carries.
+        pins: SHA-256 of the broker's public key info, current and next (see `authority.spki_pin`).
+        now_s: seconds since 1970.
+        ori: the agency's ORI, where it has one.
+        authority_pem: who issued the broker's certificate; this custody's own authority where left out.
+        kem: of the sealing key.
+        unsafe_unchecked: draft an entry that every node will refuse. The demo does, to show the refusal.
+
+    Raises:
+        TrustError: where a node would refuse the entry; the message says why.
+        ConfigError: where the identifier is taken.
+    """
+    if authority_pem is None:
+        authority_pem = read_bounded(custody / "authority" / "ca.crt", MAX_METADATA_BYTES).decode()
+    key = generate_sealing_key(kem)
+    dates = {"not_before_s": now_s - DAY_SECONDS, "not_after_s": now_s + SEALING_KEY_DAYS * DAY_SECONDS}
+    endpoint = EndpointEntry(
+        network=network, port=port, tls_name=tls_name, authority_pem=authority_pem, pins=[pin.hex() for pin in pins]
+    )
+    entry = AgencyEntry(
+        identifier=identifier,
+        legal_name=legal_name,
+        kind=kind,
+        jurisdiction=jurisdiction,
+        ori=ori,
+        endpoints=[endpoint],
+        sealing_keys=[SealingKeyEntry(kem=kem, public=key.public_bytes.hex(), **dates)],
+    )
+    draft = _load(custody, REGISTRY_TARGET, RegistryFile)
+    if any(identifier.casefold() == other.identifier.casefold() for other in draft.agencies):
+        raise ConfigError(f"the registry has an entry {identifier} already; remove it first")
+    checked = _checked(RegistryFile(agencies=[*draft.agencies, entry]))
+    if not unsafe_unchecked:
+        to_agency(entry, mark_of(custody).jurisdiction)
+    path = custody / "agencies" / identifier / f"{key.key_id.hex()}.key"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    save_sealing_key(key, path)
+    _save(custody, REGISTRY_TARGET, checked)
+    return path
+
+
+def remove_agency(custody: Path, identifier: str) -> None:
+    """Take an agency out of the registry's draft; its keys stay where they are.
+
+    Raises:
+        ConfigError: where it is not there.
+    """
+    draft = _load(custody, REGISTRY_TARGET, RegistryFile)
+    left = [entry for entry in draft.agencies if entry.identifier != identifier]
+    _gone(identifier, len(draft.agencies), len(left), "the registry")
+    _save(custody, REGISTRY_TARGET, RegistryFile(agencies=left))
+
+
+def grant(
+    custody: Path,
+    *,
+    identifier: str,
+    need: str,
+    purpose: str,
+    approver: str,
+    approved_on: str,
+    expires_s: int,
+    attested: bool,
+) -> None:
+    """Draft a grant: the operator's choice of a recipient, and why. An older grant of the same agency is replaced.
+
+    Args:
+        custody: the custody folder.
+        identifier: the agency's, as in the registry.
+        need: why it needs the records.
+        purpose: what it may use them for.
+        approver: who decided.
+        approved_on: "YYYY-MM-DD".
+        expires_s: seconds since 1970.
+        attested: that no federal and no out-of-state access follows; without it nothing is sent.
+
+    Raises:
+        TrustError: where a field is blank or malformed.
+    """
+    draft = _load(custody, ALLOWLIST_TARGET, AllowlistFile)
+    entry = GrantEntry(
+        identifier=identifier,
+        need=need,
+        purpose=purpose,
+        approver=approver,
+        approved_on=approved_on,
+        expires_s=expires_s,
+        attested=attested,
+    )
+    others = [other for other in draft.grants if other.identifier != identifier]
+    checked = _checked(AllowlistFile(grants=[*others, entry]))
+    contents.grants(checked)
+    _save(custody, ALLOWLIST_TARGET, checked)
+
+
+def revoke_grant(custody: Path, identifier: str) -> None:
+    """Take a grant back; once nodes have the next publication they send nothing more to the agency.
+
+    Raises:
+        ConfigError: where there is none.
+    """
+    draft = _load(custody, ALLOWLIST_TARGET, AllowlistFile)
+    left = [entry for entry in draft.grants if entry.identifier != identifier]
+    _gone(identifier, len(draft.grants), len(left), "the allowlist")
+    _save(custody, ALLOWLIST_TARGET, AllowlistFile(grants=left))
+
+
+def add_purpose(custody: Path, purpose: str) -> None:
+    """Authorise a purpose; rules name one of these.
+
+    Raises:
+        TrustError: where it is blank or too long.
+    """
+    draft = _load(custody, RULES_TARGET, RulesFile)
+    purposes = list(dict.fromkeys([*draft.purposes, purpose]))
+    _save(custody, RULES_TARGET, _checked(RulesFile(purposes=purposes, rules=draft.rules)))
+
+
+def add_rule(
+    custody: Path,
+    *,
+    name: str,
+    trigger: Trigger,
+    recipients: Sequence[str],
+    parts: Iterable[Part],
+    storage: StorageClass,
+    retention_s: int,
+    purpose: str,
+    cameras: Sequence[str] = (),
+) -> None:
+    """Draft a rule at the end of the list: of two rules for one recipient and storage class the first decides.
+
+    Args:
+        custody: the custody folder.
+        name: a to z, digits, hyphen.
+        trigger: hits, or everything (with `OUTGOING` under a demo root only).
+        recipients: identifiers.
+        parts: facts, or facts and crop.
+        storage: local or outgoing.
+        retention_s: seconds, at most 60 days.
+        purpose: one that `add_purpose` authorised.
+        cameras: sources that it covers; empty means all.
+
+    Raises:
+        TrustError: where a node would refuse it.
+    """
+    draft = _load(custody, RULES_TARGET, RulesFile)
+    entry = RuleEntry(
+        name=name,
+        trigger=trigger,
+        recipients=list(recipients),
+        parts=sorted(parts),
+        storage=storage,
+        retention_s=retention_s,
+        purpose=purpose,
+        cameras=list(cameras),
+    )
+    checked = _checked(RulesFile(purposes=draft.purposes, rules=[*draft.rules, entry]))
+    contents.rules(checked, demo=mark_of(custody).demo)
+    _save(custody, RULES_TARGET, checked)
+
+
+def remove_rule(custody: Path, name: str) -> None:
+    """Take a rule out of the draft.
+
+    Raises:
+        ConfigError: where it is not there.
+    """
+    draft = _load(custody, RULES_TARGET, RulesFile)
+    left = [entry for entry in draft.rules if entry.name != name]
+    _gone(name, len(draft.rules), len(left), "the rules")
+    _save(custody, RULES_TARGET, RulesFile(purposes=draft.purposes, rules=left))
+
+
+def enrol(custody: Path, request_json: bytes, *, now_s: int, days: int = NODE_DAYS) -> str:
+    """Draft a node's entry from its request, and return its client certificate as PEM.
+
+    Compare `trust.enrolment.fingerprint` with the node's before: the request travelled by hand.
+
+    Raises:
+        TrustError: where the request is none, or the node or one of its keys is enrolled already.
+    """
+    request = read_request(request_json)
+    entry = NodeFileEntry(
+        pseudonym=request.pseudonym,
+        record_public=request.record_public,
+        ledger_public=request.ledger_public,
+        hot_list_public=request.hot_list_public,
+        cameras=request.cameras,
+        not_before_s=now_s - DAY_SECONDS,
+        not_after_s=now_s + days * DAY_SECONDS,
+    )
+    draft = _load(custody, NODES_TARGET, NodesFile)
+    checked = _checked(NodesFile(nodes=[*draft.nodes, entry]))
+    contents.nodes(checked)
+    certificate = issue_client(
+        custody / "authority", request.csr_pem, common_name=request.pseudonym, now_s=now_s, days=days
+    )
+    _save(custody, NODES_TARGET, checked)
+    return certificate
+
+
+def revoke_node(custody: Path, pseudonym: str) -> None:
+    """Mark a node (32 hexadecimal digits) revoked: nothing it signs counts once the next publication is there.
+
+    Raises:
+        ConfigError: where it is not enrolled.
+    """
+    draft = _load(custody, NODES_TARGET, NodesFile)
+    if all(entry.pseudonym != pseudonym for entry in draft.nodes):
+        raise ConfigError(f"no node {pseudonym} is enrolled; `bundle show` lists them")
+    nodes = [
+        msgspec.structs.replace(entry, revoked=True) if entry.pseudonym == pseudonym else entry for entry in draft.nodes
+    ]
+    _save(custody, NODES_TARGET, NodesFile(nodes=nodes))
+
+
+def set_hot_list(custody: Path, entries: Iterable[HotListEntry], *, now_s: int, valid_s: int = 7 * DAY_SECONDS) -> None:
+    """Replace the hot list's draft; `publish_bundle` seals it to every node that counts.
+
+    Raises:
+        TrustError: where it would stand for longer than a list may.
+    """
+    data = encode_hot_list(entries, issued_s=now_s, expires_s=now_s + valid_s)
+    parse_hot_list(data, now_s)
+    write_durably(custody / OPERATOR / HOT_LIST_FILE, data, mode=0o600)
+
+
+def publish_bundle(custody: Path, *, now_s: int) -> Path:
+    """Sign the drafts with the keys that are here, and return the folder that nodes install.
+
+    Raises:
+        TrustError: where a node would refuse the drafts as a whole; nothing is signed then.
+        ConfigError: where a role is held elsewhere and has signed nothing yet.
+    """
+    mark = mark_of(custody)
+    registry = _load(custody, REGISTRY_TARGET, RegistryFile)
+    allowlist = _load(custody, ALLOWLIST_TARGET, AllowlistFile)
+    rules = _load(custody, RULES_TARGET, RulesFile)
+    nodes = _load(custody, NODES_TARGET, NodesFile)
+    agencies(registry.agencies, mark.jurisdiction)
+    contents.grants(allowlist)
+    contents.rules(rules, demo=mark.demo)
+    contents.nodes(nodes)
+    operator = {
+        ALLOWLIST_TARGET: encode(allowlist),
+        RULES_TARGET: encode(rules),
+        NODES_TARGET: encode(nodes),
+        **_hot_lists(custody, nodes, now_s),
+    }
+    return publish(custody, now_s, {REGISTRY_TARGET: encode(registry)}, operator)
+
+
+def published(custody: Path, *, now_s: int) -> Bundle:
+    """Return the published bundle as a node that pins this custody's root would read it.
+
+    Raises:
+        TrustError: where nothing is published yet, or it is over.
+    """
+    pins = custody / "pins"
+    pin_root(read_bounded(custody / ROOT_FILE, MAX_METADATA_BYTES), pins)
+    return read_bundle(custody / "bundle", pins, now_s * NANOSECONDS)
+
+
+def mark_of(custody: Path) -> RootMark:
+    """Return what the custody's root says of itself.
+
+    Raises:
+        TrustError: where there is no custody, or its root is damaged.
+    """
+    data = read_bounded(custody / ROOT_FILE, MAX_METADATA_BYTES)
+    try:
+        root = Metadata[Root].from_bytes(data).signed
+    except RepositoryError as error:
+        raise ConfigError(f"{custody / ROOT_FILE} is damaged; restore it from a copy") from error
+    return root_mark(root)
+
+
+def _hot_lists(custody: Path, nodes: NodesFile, now_s: int) -> dict[str, bytes]:
+    """Return the hot list sealed to each node; a list that is over is left out, as nodes would refuse it."""
+    path = custody / OPERATOR / HOT_LIST_FILE
+    if not path.exists():
+        return {}
+    plaintext = read_bounded(path, MAX_TARGET_BYTES)
+    if decode(plaintext, HotListFile, HOT_LIST_FILE).expires_s <= now_s:
+        return {}
+    return {
+        hot_list_target(bytes.fromhex(node.pseudonym)): seal_hot_list(plaintext, bytes.fromhex(node.hot_list_public))
+        for node in nodes.nodes
+        if not node.revoked and node.not_before_s <= now_s <= node.not_after_s
+    }
+
+
+def _load(custody: Path, name: str, kind: type[_File]) -> _File:
+    return decode(read_bounded(custody / _DRAFTS[name] / name, MAX_TARGET_BYTES), kind, name)
+
+
+def _save(custody: Path, name: str, file: Entry) -> None:
+    write_durably(custody / _DRAFTS[name] / name, encode(file), mode=0o600)
+
+
+def _checked(file: _File) -> _File:
+    """Return `file` after the checks that decoding makes: constructing a struct makes none."""
+    return decode(encode(file), type(file), "the draft")
+
+
+def _gone(name: str, before: int, after: int, where: str) -> None:
+    if before == after:
+        raise ConfigError(f"{where} has no entry {name}; `bundle show` lists them")
