@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -360,11 +361,25 @@ def test_the_file_system_is_found(tmp_path):
     assert filesystem_of(tmp_path) == filesystem_of(tmp_path / "not" / "there" / "yet") != ""
 
 
-@pytest.mark.skipif(filesystem_of(Path("/dev/shm")) != "tmpfs", reason="/dev/shm is not a tmpfs here")
-def test_only_memory_backed_storage_passes_for_it(tmp_path):
-    require_memory_backed(Path("/dev/shm/homeplate"))
+def test_what_is_not_memory_backed_does_not_pass_for_it():
     with pytest.raises(SlotError, match="memory-backed"):
         require_memory_backed(Path("/proc"))
+
+
+@pytest.mark.skipif(filesystem_of(Path("/dev/shm")) != "tmpfs", reason="/dev/shm is not a tmpfs here")
+def test_short_slots_live_and_die_in_memory_backed_storage(tmp_path):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        memory = Path(folder) / "memory.slots"
+        require_memory_backed(memory)
+        store = SlotStore(tmp_path / "disk.slots", memory)
+        slot = store.slot_for("hits", 1, SHORT)
+        blob = store.wrap(slot, RECORD, b"sealed")
+        (key,) = stored_keys(memory)
+        assert key not in (tmp_path / "disk.slots").read_bytes()
+        store.destroy([slot])
+        assert store.unwrap(blob) is None
+        assert key not in memory.read_bytes()
+        store.close()
 
 
 def test_a_file_system_that_does_not_overwrite_in_place_is_refused(monkeypatch):
