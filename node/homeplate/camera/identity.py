@@ -1,0 +1,36 @@
+"""What a file source is by its content, so that a second run over the same input is known as such."""
+
+import hashlib
+from pathlib import Path
+
+from homeplate.domain.source import SourceKind, SourceSettings
+from homeplate.errors import CameraError
+
+IDENTITY_DIGITS = 16
+"""Hexadecimal digits of SHA-256 that name an input (64 bits: a node sees far fewer than 2**32 inputs)."""
+
+
+def identity(settings: SourceSettings) -> str:
+    """Return 16 hexadecimal digits over a video's bytes, or over the names and bytes of a folder's pictures.
+
+    Raises:
+        CameraError: where it is missing or unreadable.
+    """
+    path = Path(settings.path)
+    try:
+        if settings.kind is SourceKind.VIDEO:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()[:IDENTITY_DIGITS]
+        return _folder(path)
+    except OSError as error:
+        raise CameraError(f"source {settings.name}: {path}: {error.strerror}; name a file that can be read") from error
+
+
+def _folder(path: Path) -> str:
+    whole = hashlib.sha256()
+    for entry in sorted(path.iterdir()):
+        if entry.is_file():
+            with entry.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+            whole.update(hashlib.sha256(entry.name.encode(errors="surrogateescape")).digest() + content)
+    return whole.hexdigest()[:IDENTITY_DIGITS]

@@ -1,0 +1,152 @@
+"""Hands frames from the sources' threads to the one vision thread, a slot a source.
+
+A live source never waits: the newest frame takes the slot and the one it replaces is counted as dropped. A file waits
+until its frame is taken, so every frame is processed once; files are merged by capture time, so two runs process the
+same frames in the same order. Live sources take turns, and live sources and files take turns, so none starves another.
+A source that delivers nothing for too long counts as broken and holds up nobody.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from homeplate.domain.passage import Frame
+from homeplate.errors import CameraError, HomeplateError
+
+SECOND = 1_000_000_000
+STALL_NS = 30 * SECOND
+"""A source without a frame for this long is broken: `cv2.VideoCapture.read` can block for ever."""
+WAKE_S = 0.2
+"""How often a waiting thread looks whether it should stop or a source stalls."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Mailbox:
+    """One source's slot. Only `Mailboxes` touches it.
+
+    Attributes:
+        live: newest wins; else the source waits.
+        frame: what waits to be taken.
+        overwritten: frames of a live source that were never taken.
+        ended: the source delivers no more.
+        error: why it ended before its time.
+        taken: told what was taken or ended.
+        served: turn in which it was last served.
+        heard_ns: when it last delivered.
+    """
+
+    name: str
+    live: bool
+    frame: Frame | None = field(default=None, repr=False)
+    overwritten: int = 0
+    ended: bool = False
+    error: BaseException | None = None
+    taken: bool = False
+    served: int = 0
+    heard_ns: int = 0
+
+
+class Mailboxes:
+    """The slots of all sources of one node."""
+
+    def __init__(self, sources: Sequence[tuple[str, bool]], *, perf_ns: Callable[[], int]) -> None:
+        """Make a slot for each (name, live); `perf_ns` judges stalls alone."""
+        self._boxes = [Mailbox(name=name, live=live, heard_ns=perf_ns()) for name, live in sources]
+        self._by_name = {box.name: box for box in self._boxes}
+        self._change = threading.Condition()
+        self._closed = False
+        self._turn = 0
+        self._perf_ns = perf_ns
+
+    def put(self, frame: Frame) -> bool:
+        """Deliver a frame; a file's thread waits here. Returns False where the source should stop."""
+        box = self._by_name[frame.source]
+        with self._change:
+            box.heard_ns = self._perf_ns()
+            while box.frame is not None and not box.live and not self._closed:
+                self._change.wait(WAKE_S)
+            if self._closed or box.ended:
+                return False
+            box.overwritten += box.frame is not None
+            box.frame = frame
+            box.heard_ns = self._perf_ns()
+            self._change.notify_all()
+            return True
+
+    def end(self, name: str, error: BaseException | None = None) -> None:
+        """Say that a source delivers no more, and why where it ended before its time."""
+        with self._change:
+            box = self._by_name[name]
+            if not box.ended:
+                box.ended, box.error = True, error
+            self._change.notify_all()
+
+    def close(self) -> None:
+        """Let every waiting thread go; frames not taken are forgotten."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+
+    def overwritten(self, name: str) -> int:
+        """Return how many frames of a live source were replaced before they were taken."""
+        with self._change:
+            return self._by_name[name].overwritten
+
+    def take(self, stop: threading.Event) -> Frame | Mailbox | None:
+        """Wait for the next frame to process.
+
+        Returns:
+            A frame; or the mailbox of a source that just ended (each once, after its last frame); or None where all
+            have ended or `stop` is set.
+
+        Raises:
+            BaseException: what broke a source's thread, where it is not one of ours.
+        """
+        with self._change:
+            while not stop.is_set():
+                self._judge_stalls()
+                if (ended := self._next_ended()) is not None:
+                    return ended
+                if (box := self._next_box()) is not None:
+                    return self._serve(box)
+                if all(box.taken for box in self._boxes):
+                    return None
+                self._change.wait(WAKE_S)
+            return None
+
+    def _judge_stalls(self) -> None:
+        for box in self._boxes:
+            if not box.ended and box.frame is None and self._perf_ns() - box.heard_ns > STALL_NS:
+                box.ended = True
+                box.error = CameraError(
+                    f"source {box.name}: no frame for {STALL_NS // SECOND} s; check the medium or the cable"
+                )
+
+    def _next_ended(self) -> Mailbox | None:
+        for box in self._boxes:
+            if box.ended and box.frame is None and not box.taken:
+                box.taken = True
+                if box.error is not None and not isinstance(box.error, HomeplateError):
+                    raise box.error
+                return box
+        return None
+
+    def _next_box(self) -> Mailbox | None:
+        live = [box for box in self._boxes if box.live and box.frame is not None]
+        files = [box for box in self._boxes if not box.live and not box.taken]
+        ready = [(box.frame.captured_ns, n, box) for n, box in enumerate(files) if box.frame is not None]
+        choice = [min(live, key=lambda box: box.served)] if live else []
+        if ready and len(ready) == len(files):
+            choice.append(min(ready, key=lambda entry: entry[:2])[2])
+        last = max((box.served for box in files), default=0)
+        return min(choice, key=lambda box: box.served if box.live else last, default=None)
+
+    def _serve(self, box: Mailbox) -> Frame:
+        frame = box.frame
+        assert frame is not None
+        self._turn += 1
+        box.frame, box.served = None, self._turn
+        # The time that the others' inference takes is not this source's stall.
+        box.heard_ns = self._perf_ns()
+        self._change.notify_all()
+        return frame
