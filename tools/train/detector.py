@@ -19,7 +19,7 @@ import torch
 
 from homeplate.vision.detector import Limits
 from homeplate.vision.image import letterbox
-from tools.train.detector_data import Pack, Sampler, pack, targets
+from tools.train.detector_data import RENDERED, Pack, Sampler, decoded, pack, rendered, targets
 from tools.train.detector_export import quantise, session_heads
 from tools.train.detector_measure import LEAST_SCORE, corner_errors, report
 from tools.train.detector_net import PlateNet, loss_of
@@ -35,6 +35,8 @@ RUNS = Path("tools/train/runs")
 BATCH = 24
 CALIBRATION = 100
 """Pictures to calibrate on, of each kind."""
+PLATES = 6000
+"""Synthetic plates to render."""
 LOG_EVERY, SAVE_EVERY = 50, 400
 
 
@@ -48,12 +50,18 @@ class Plan:
 
 
 def prepare(arguments: argparse.Namespace) -> None:
-    """Decode the scenes and the plate crops once."""
+    """Decode the scenes and the plate crops once, and render synthetic plates."""
     data: Path = arguments.data
     for name in ("detect", "read"):
         lines = (data / name / "labels.jsonl").read_text().splitlines()
-        count = pack(data, arguments.cache, name, (json.loads(line) for line in lines))
+        count = pack(arguments.cache, name, decoded(data, map(json.loads, lines)))
         print(f"{name}: {count} pictures packed in {arguments.cache}")
+    print(f"synthetic: {pack(arguments.cache, RENDERED, rendered(PLATES, seed=0))} plates rendered")
+
+
+def _packs(cache: Path) -> tuple[Pack, list[Pack]]:
+    """Scenes, and the plates that are pasted into them."""
+    return Pack(cache, "detect"), [Pack(cache, "read"), Pack(cache, RENDERED)]
 
 
 class _Stream(torch.utils.data.IterableDataset[dict[str, torch.Tensor]]):
@@ -64,14 +72,14 @@ class _Stream(torch.utils.data.IterableDataset[dict[str, torch.Tensor]]):
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         torch.set_num_threads(1)
-        scenes, crops = Pack(self._cache, "detect"), Pack(self._cache, "read")
-        sampler = Sampler(scenes, crops, self._size, seed=self._seed)
+        scenes, plates = _packs(self._cache)
+        sampler = Sampler(scenes, plates, self._size, seed=self._seed)
         while True:
             pictures, marks = [], []
             for _ in range(BATCH):
-                picture, plates = sampler.draw()
+                picture, shown = sampler.draw()
                 pictures.append(picture)
-                marks.append(targets(plates, self._size))
+                marks.append(targets(shown, self._size))
             batch = {key: torch.from_numpy(np.stack([mark[key] for mark in marks])) for key in marks[0]}
             batch["picture"] = torch.from_numpy(np.stack(pictures))
             yield batch
@@ -174,10 +182,10 @@ def validate(arguments: argparse.Namespace) -> None:
     """Print figures of the held-out pictures for a checkpoint (in float) or an exported model (as it will run)."""
     torch.set_num_threads(1)
     limits = Limits(score=LEAST_SCORE, overlap=arguments.overlap, corners=arguments.corners)
-    scenes, crops = Pack(arguments.cache, "detect"), Pack(arguments.cache, "read")
+    scenes, plates = _packs(arguments.cache)
     heads = _exported(arguments.model) if arguments.model.suffix == ".onnx" else _trained(arguments.model)
     figures = report(heads, scenes, arguments.size, limits)
-    sampler = Sampler(scenes, crops, arguments.size, seed=1, composites=1.0, held_out=True)
+    sampler = Sampler(scenes, plates, arguments.size, seed=1, composites=1.0, held_out=True)
     figures["corners"] = corner_errors(heads, sampler, Limits(score=0.3, overlap=0.4, corners=arguments.corners), 300)
     for key, value in figures.items():
         for row in value if isinstance(value, list) else [value]:
@@ -205,11 +213,11 @@ def export(arguments: argparse.Namespace) -> None:
     """Quantise a checkpoint with pictures of the training part: as they are, letterboxed, and augmented."""
     net = PlateNet()
     net.load_state_dict(torch.load(arguments.weights)["mean"])
-    scenes, crops = Pack(arguments.cache, "detect"), Pack(arguments.cache, "read")
+    scenes, plates = _packs(arguments.cache)
     chosen = np.random.default_rng(0).permutation(np.array(scenes.part(held_out=False), object))[:CALIBRATION]
     width, height = arguments.size
     pictures = [letterbox(scenes.picture(entry), width=width, height=height)[0] for entry in chosen]
-    sampler = Sampler(scenes, crops, arguments.size, seed=2)
+    sampler = Sampler(scenes, plates, arguments.size, seed=2)
     pictures += [sampler.draw()[0] for _ in range(CALIBRATION)]
     quantise(net, arguments.size, pictures, arguments.out)
     print(f"{arguments.out}: {arguments.out.stat().st_size} bytes")

@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
+from homeplate.vision.image import PAD
+from tools.render.plates import render_plate
 from tools.train.split import held_out_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -27,12 +29,12 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 STRIDE = 8
-PAD = 114
-"""Grey of the letterbox's borders, here and on the node."""
 LEAST_WIDTH, LEAST_HEIGHT = 10.0, 4.5
 """Plates smaller than this in the network's input are neither learnt nor held against the network."""
 SOURCE_WEIGHT = {"chirag": 0.25, "rhit": 0.6, "openimages": 1.3}
 """How often a picture of a source is drawn; chirag's boxes are loose and many of its pictures are one plate."""
+RENDERED = "synthetic"
+HELD_OUT_CACHE = Path("tools/train/runs/split.json")
 SQUARED = frozenset({"chirag", "rhit"})
 """Sources whose pictures were stretched to squares: they are drawn wider again."""
 
@@ -80,21 +82,35 @@ class Pack:
         return [entry for entry in self.entries if entry.held_out == held_out]
 
 
-def pack(data: Path, folder: Path, name: str, rows: Iterable[dict[str, Any]]) -> int:
-    """Decode pictures into `folder/name.u8` with an index beside it; how many there are.
+def decoded(data: Path, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Picture]]:
+    """Yield rows of a label file with their pictures, marked as held out or not.
 
     Raises:
         ValueError: a picture that is missing or cannot be decoded.
     """
+    held_out = held_out_paths(data, HELD_OUT_CACHE)
+    for row in rows:
+        picture = cv2.imread(str(data / row["path"]))
+        if picture is None:
+            message = f"{row['path']}: cannot be decoded; fetch the data again"
+            raise ValueError(message)
+        yield {**row, "held_out": row["path"] in held_out}, np.asarray(picture, np.uint8)
+
+
+def rendered(count: int, seed: int) -> Iterator[tuple[dict[str, Any], Picture]]:
+    """Yield synthetic plates; the last fifth is held out."""
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        row = {"path": f"synthetic/{index}", "held_out": index >= count * 4 // 5}
+        yield row, render_plate(rng).image
+
+
+def pack(folder: Path, name: str, pictures: Iterable[tuple[dict[str, Any], Picture]]) -> int:
+    """Write pictures into `folder/name.u8` with an index beside it; how many there are."""
     folder.mkdir(parents=True, exist_ok=True)
-    held_out = held_out_paths(data, folder / "held_out.json")
     offset = count = 0
     with (folder / f"{name}.u8").open("wb") as blob, (folder / f"{name}.jsonl").open("w") as index:
-        for row in rows:
-            picture = cv2.imread(str(data / row["path"]))
-            if picture is None:
-                message = f"{row['path']}: cannot be decoded; fetch the data again"
-                raise ValueError(message)
+        for row, picture in pictures:
             height, width = picture.shape[:2]
             entry = {
                 "path": row["path"],
@@ -103,7 +119,7 @@ def pack(data: Path, folder: Path, name: str, rows: Iterable[dict[str, Any]]) ->
                 "height": height,
                 "width": width,
                 "boxes": row.get("boxes", []),
-                "held_out": row["path"] in held_out,
+                "held_out": row["held_out"],
             }
             index.write(json.dumps(entry) + "\n")
             blob.write(picture.tobytes())
@@ -112,24 +128,13 @@ def pack(data: Path, folder: Path, name: str, rows: Iterable[dict[str, Any]]) ->
     return count
 
 
-def letterbox(picture: Picture, size: tuple[int, int]) -> tuple[Picture, float]:
-    """The picture scaled to fit (width, height), grey at the right and below as on the node, and the scale."""
-    width, height = size
-    scale = min(width / picture.shape[1], height / picture.shape[0])
-    shape = (max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale)))
-    canvas = np.full((height, width, 3), PAD, np.uint8)
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    canvas[: shape[1], : shape[0]] = cv2.resize(picture, shape, interpolation=way)
-    return canvas, scale
-
-
 class Sampler:
     """Draws augmented samples of a fixed size; equal seeds draw equal samples."""
 
     def __init__(
         self,
         scenes: Pack,
-        crops: Pack,
+        plates: Sequence[Pack],
         size: tuple[int, int],
         *,
         seed: int,
@@ -137,12 +142,12 @@ class Sampler:
         held_out: bool = False,
     ) -> None:
         self._rng = np.random.default_rng(seed)
-        self._scenes, self._crops = scenes, crops
+        self._scenes = scenes
         self._size, self._composites = size, composites
         self._entries = [entry for entry in scenes.part(held_out=held_out) if len(entry.boxes)]
         weights = np.array([SOURCE_WEIGHT.get(entry.source, 1.0) for entry in self._entries])
         self._chances = np.cumsum(weights / weights.sum())
-        self._plates = crops.part(held_out=held_out)
+        self._plates = [(pack, pack.part(held_out=held_out)) for pack in plates]
         self._noise = self._rng.normal(0, 1, (size[1] * 2, size[0] * 2, 3)).astype(np.float32)
 
     def draw(self) -> tuple[Picture, list[Plate]]:
@@ -176,42 +181,48 @@ class Sampler:
         )
         return [plate for box in boxes if (plate := _moved(box, matrix, cell)) is not None]
 
-    def _crop(self) -> Picture:
-        entry = self._plates[int(self._rng.integers(len(self._plates)))]
-        return self._crops.picture(entry)
+    def _plate(self) -> tuple[Picture, float]:
+        """A picture of a plate and the aspect it has in the world (crops of real ones were squeezed to one shape)."""
+        pack, entries = self._plates[int(self._rng.integers(len(self._plates)))]
+        entry = entries[int(self._rng.integers(len(entries)))]
+        aspect = entry.width / entry.height if entry.source == RENDERED else self._rng.uniform(1.65, 2.3)
+        return pack.picture(entry), aspect * math.exp(self._rng.normal(0, 0.05))
 
     def _covered(self, canvas: Picture, plate: Plate) -> Plate:
         """The plate with another one pasted over it."""
         left, top, right, bottom = plate.box
         if plate.ignored or right - left < 14:
             return plate
-        quad = _quad(
-            self._rng, float(right - left) * self._rng.uniform(1.0, 1.1), (0.5 * (left + right), 0.5 * (top + bottom))
-        )
-        return self._pasted(canvas, quad) or plate
+        crop, aspect = self._plate()
+        wide = float(right - left) * self._rng.uniform(1.0, 1.1)
+        quad = _quad(self._rng, wide, aspect, (float(left + right) / 2, float(top + bottom) / 2))
+        return self._pasted(canvas, crop, quad) or plate
 
     def _added(self, canvas: Picture, plates: Sequence[Plate]) -> list[Plate]:
         """A plate pasted where there is none, if there is room."""
         rng, (width, height) = self._rng, self._size
         wide = math.exp(rng.normal(math.log(38), 0.5))
         centre = (rng.uniform(wide, max(wide + 1, width - wide)), rng.uniform(wide, max(wide + 1, height - wide)))
-        quad = _quad(rng, wide, centre)
+        crop, aspect = self._plate()
+        quad = _quad(rng, wide, aspect, centre)
         low, high = quad.min(0) - 4, quad.max(0) + 4
         for plate in plates:
             if (plate.box[:2] < high).all() and (plate.box[2:] > low).all():
                 return []
-        made = self._pasted(canvas, quad)
+        made = self._pasted(canvas, crop, quad)
         return [made] if made else []
 
-    def _pasted(self, canvas: Picture, quad: Floats) -> Plate | None:
+    def _pasted(self, canvas: Picture, crop: Picture, quad: Floats) -> Plate | None:
         height, width = canvas.shape[:2]
         low, high = np.floor(quad.min(0)).astype(int) - 1, np.ceil(quad.max(0)).astype(int) + 2
         if (low < 0).any() or high[0] > width or high[1] > height:
             return None
-        crop, region = self._crop(), canvas[low[1] : high[1], low[0] : high[0]]
+        region = canvas[low[1] : high[1], low[0] : high[0]]
         wide = max(16, round(float(np.ptp(quad[:, 0])) * 1.3))
         if wide < crop.shape[1]:
-            crop = cv2.resize(crop, (wide, max(8, wide // 2)), interpolation=cv2.INTER_AREA)
+            crop = cv2.resize(
+                crop, (wide, max(8, round(float(np.ptp(quad[:, 1])) * 1.3))), interpolation=cv2.INTER_AREA
+            )
         ends = np.array([[0, 0], [crop.shape[1], 0], [crop.shape[1], crop.shape[0]], [0, crop.shape[0]]], np.float32)
         matrix = cv2.getPerspectiveTransform(ends - 0.5, (quad - low - 0.5).astype(np.float32))
         shape = (region.shape[1], region.shape[0])
@@ -276,15 +287,15 @@ def _moved(box: Floats, matrix: NDArray[np.float64], cell: tuple[int, int, int, 
     return Plate(box=seen.astype(np.float32), ignored=bool(visible < 0.7 or small))
 
 
-def _quad(rng: np.random.Generator, width: float, centre: tuple[float, float]) -> Floats:
-    """Corners [4, 2] of a plate seen from a little aside, clockwise from the top left, as wide as asked."""
-    aspect = rng.uniform(1.65, 2.3)
+def _quad(rng: np.random.Generator, width: float, aspect: float, centre: tuple[float, float]) -> Floats:
+    """Corners [4, 2] of a plate seen from a little (one in five: from far) aside, clockwise from the top left."""
+    far = 2.0 if rng.random() < 0.2 else 1.0
     quad = np.array([[-1, -1 / aspect], [1, -1 / aspect], [1, 1 / aspect], [-1, 1 / aspect]])
-    angle = rng.normal(0, math.radians(5))
+    angle = rng.normal(0, math.radians(5 * far))
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
-    lean = np.array([[1.0, rng.normal(0, 0.1)], [rng.normal(0, 0.06), 1.0]])
+    lean = np.array([[1.0, rng.normal(0, 0.1)], [rng.normal(0, 0.07 * far), 1.0]])
     quad = quad @ (turn @ lean).T
-    near = rng.normal(0, 0.05)
+    near = float(np.clip(rng.normal(0, 0.05 * far), -0.3, 0.3))
     quad[:, 1] *= 1 + near * np.sign(quad[:, 0])
     quad += rng.normal(0, 0.012, (4, 2))
     quad *= width / np.ptp(quad[:, 0])
@@ -372,7 +383,10 @@ def _mark(out: dict[str, Floats], plate: Plate, columns: int, rows: int) -> None
     column, row = np.minimum((middle / STRIDE).astype(int), (columns - 1, rows - 1))
     bell[row, column] = 1.0
     out["heat"] = np.where((out["heat"] < 0) & (bell < 0.2), out["heat"], np.maximum(out["heat"], bell))
-    near = (bell > 0.25) & (bell > out["weight"])
+    # A distance cannot be negative: a cell whose centre lies outside the plate has nothing to say about its sides.
+    x, y = (np.arange(columns) + 0.5) * STRIDE, (np.arange(rows) + 0.5) * STRIDE
+    within = ((y > low[1]) & (y < high[1]))[:, None] & ((x > low[0]) & (x < high[0]))[None, :]
+    near = (bell > 0.25) & (bell > out["weight"]) & (within | (bell == 1.0))
     out["weight"][near] = bell[near]
     out["box"][:, near] = plate.box[:, None]
     known = 0.0
