@@ -159,6 +159,7 @@ def add_agency(
         TrustError: where a node would refuse the entry; the message says why.
         ConfigError: where the identifier is taken.
     """
+    home = mark_of(custody).jurisdiction
     if authority_pem is None:
         authority_pem = read_bounded(custody / "authority" / "ca.crt", MAX_METADATA_BYTES).decode()
     key = generate_sealing_key(kem)
@@ -180,7 +181,7 @@ def add_agency(
         raise ConfigError(f"the registry has an entry {identifier} already; remove it first")
     checked = _checked(RegistryFile(agencies=[*draft.agencies, entry]))
     if not unsafe_unchecked:
-        to_agency(entry, mark_of(custody).jurisdiction)
+        to_agency(entry, home)
     path = custody / "agencies" / identifier / f"{key.key_id.hex()}.key"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     save_sealing_key(key, path)
@@ -406,6 +407,7 @@ def published(custody: Path, *, now_s: int) -> Bundle:
     Raises:
         TrustError: where nothing is published yet, or it is over.
     """
+    mark_of(custody)
     pins = custody / "pins"
     pin_root(read_bounded(custody / ROOT_FILE, MAX_METADATA_BYTES), pins)
     return read_bundle(custody / "bundle", pins, now_s * NANOSECONDS)
@@ -415,8 +417,10 @@ def mark_of(custody: Path) -> RootMark:
     """Return what the custody's root says of itself.
 
     Raises:
-        TrustError: where there is no custody, or its root is damaged.
+        ConfigError: where there is no custody, or its root is damaged.
     """
+    if not (custody / ROOT_FILE).exists():
+        raise ConfigError(f"{custody} is no custody yet: make one with `homeplate-custodian init`")
     data = read_bounded(custody / ROOT_FILE, MAX_METADATA_BYTES)
     try:
         root = Metadata[Root].from_bytes(data).signed
@@ -441,6 +445,7 @@ def _hot_lists(custody: Path, nodes: NodesFile, now_s: int) -> dict[str, bytes]:
 
 
 def _load(custody: Path, name: str, kind: type[_File]) -> _File:
+    mark_of(custody)
     return decode(read_bounded(custody / _DRAFTS[name] / name, MAX_TARGET_BYTES), kind, name)
 
 
