@@ -35,7 +35,7 @@ def plate(left, top, right, bottom, *, ignored=False):
 )
 def test_a_taught_plate_is_decoded_to_its_box(box):
     (found,) = detections_of(said(targets([plate(*box)], SIZE)), 1.0, LIMITS)
-    assert [found.box.left, found.box.top, found.box.right, found.box.bottom] == pytest.approx(box, abs=0.1)
+    assert [found.box.left, found.box.top, found.box.right, found.box.bottom] == pytest.approx(box, abs=0.2)
 
 
 def test_taught_corners_are_decoded():
