@@ -47,7 +47,7 @@ def parse(data: bytes) -> tuple[bytes, bytes, bytes]:
     """Return header, ciphertext and signature."""
     refuse_unless(len(data) <= 1 << 20, "malformed")
     if not data.startswith(b"homeplate/v1\n"):
-        refuse_unless(re.match(rb"homeplate/v[^\n]*\n", data) is None, "version")
+        refuse_unless(re.match(rb"homeplate/v[0-9]{1,8}\n", data) is None, "version")
         raise RefusedError("malformed")
     refuse_unless(len(data) > 65 + 4 + 64, "malformed")
     (length,) = struct.unpack_from(">I", data, 65)

@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from homeplate.domain.passage import Direction, Passage
 from homeplate.domain.plate import ALPHABET, PlateText
 from homeplate.domain.record import DAY_SECONDS, Disposition, HitKind, Part, RecordId, StorageClass
 from homeplate.errors import SealingError
+from homeplate.sealing.envelope import encode_header
 from homeplate.sealing.errors import ContentsError, CropError
 from homeplate.sealing.facts import (
     FACTS_BYTES,
@@ -26,6 +28,7 @@ from homeplate.sealing.facts import (
     unpad,
     unpad_crop,
 )
+from tests.sealing.opener import read_facts
 from tests.sealing.samples import PLATE, make_facts, make_header
 
 counts = st.integers(0, (1 << 63) - 1)
@@ -34,7 +37,7 @@ variable_fields = st.fixed_dictionaries(
         "plate": st.text(ALPHABET, min_size=1, max_size=10),
         "raw": st.text(ALPHABET, min_size=1, max_size=10),
         "seen": counts,
-        "confidence": st.floats(0, 1),
+        "confidence": st.integers(0, 10_000).map(lambda parts: parts / 10_000),
         "hit": st.sampled_from(HitKind),
         "camera": st.text(st.characters(codec="utf-8"), min_size=1, max_size=20),
         "direction": st.sampled_from(Direction),
@@ -49,6 +52,8 @@ def test_facts_come_back_as_they_were_and_take_one_size(fields):
     padded = encode_facts(facts)
     assert len(padded) == FACTS_BYTES
     assert decode_facts(padded) == facts
+    header = encode_header(make_header(keep_until_day=facts.keep_until_s // DAY_SECONDS))
+    assert read_facts(padded, header) == json.loads(msgspec.json.encode(facts)), "an opener of another make agrees"
 
 
 def test_the_longest_ordinary_facts_fit():
@@ -90,6 +95,8 @@ def test_any_bytes_are_facts_or_a_contents_error(plaintext):
         {"ambiguity": ["", "4", "N", "A", "R", "Y", "7"]},
         {"confidence": 1.5},
         {"confidence": 1},
+        {"confidence": 0.91234},
+        {"confidence": True},
         {"seen": -1},
         {"seen": 1 << 64},
         {"sequence": 0},

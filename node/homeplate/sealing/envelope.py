@@ -3,13 +3,13 @@
 This module judges form alone. `seal` makes and checks the signature and the seal; the caller decides about dates.
 """
 
+import re
 import struct
 
 from homeplate.domain.record import RecordHeader, RecordId, SealedRecord
 from homeplate.errors import SealingError
 from homeplate.sealing.errors import MalformedError, VersionError
 
-FAMILY = b"homeplate/v"
 VERSION_LINE = b"homeplate/v1\n"
 SIGNATURE_LABEL = b"homeplate/v1/signature\n"
 MAX_RECORD_BYTES = 1 << 20
@@ -21,6 +21,7 @@ PUBLIC_KEY_BYTES = 32
 # After the version line: record id, node pseudonym, recipient key id, keep-until day; then the ciphertext's length.
 _FIELDS = struct.Struct(">16s16s16sI")
 _LENGTH = struct.Struct(">I")
+_ANY_VERSION_LINE = re.compile(rb"homeplate/v[0-9]{1,8}\n")
 HEADER_BYTES = len(VERSION_LINE) + _FIELDS.size
 _FRAME_BYTES = HEADER_BYTES + _LENGTH.size + SIGNATURE_BYTES
 MAX_CIPHERTEXT_BYTES = MAX_RECORD_BYTES - _FRAME_BYTES
@@ -63,7 +64,7 @@ def decode(data: bytes) -> SealedRecord:
     if len(data) > MAX_RECORD_BYTES:
         raise MalformedError(f"{len(data)} bytes are more than a sealed record may have ({MAX_RECORD_BYTES})")
     if not data.startswith(VERSION_LINE):
-        if data.startswith(FAMILY) and b"\n" in data[: len(VERSION_LINE) + 8]:
+        if _ANY_VERSION_LINE.match(data):
             raise VersionError("the record is of a version that this program does not know; update the receiver")
         raise MalformedError("the bytes do not begin as a sealed record does")
     if len(data) <= _FRAME_BYTES:

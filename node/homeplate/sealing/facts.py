@@ -17,6 +17,7 @@ from homeplate.errors import SealingError
 from homeplate.sealing.errors import ContentsError, CropError
 
 FACTS_BYTES = 2048
+CONFIDENCE_DECIMALS = 4
 CROP_BYTES = tuple(kib * 1024 for kib in (4, 8, 16, 32, 64))
 PLAINTEXT_SIZES = {Part.FACTS: (FACTS_BYTES,), Part.CROP: CROP_BYTES}
 MAX_CROP_BYTES = CROP_BYTES[-1] - 4
@@ -52,7 +53,7 @@ class Facts(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         plate: the voted text (A-Z, 0-9).
         raw: the vote before a grammar re-ranked it.
         ambiguity: for each position of `plate` the characters that cannot be told apart, likeliest first.
-        confidence: least voted probability of a position, 0..1.
+        confidence: least voted probability of a position, 0..1, to four decimals.
         jurisdiction: what the plate looks like ("US-CA"), or "unknown".
         seen, agreeing: how many sightings had a reading, and how many of them read `plate`.
         direction: of travel across the picture.
@@ -103,7 +104,7 @@ def facts_of(passage: Passage, disposition: Disposition, *, sequence: int, crop:
         plate=passage.text.reveal(),
         raw=passage.raw_text.reveal(),
         ambiguity=passage.ambiguity,
-        confidence=round(float(passage.confidence), 4),
+        confidence=round(float(passage.confidence), CONFIDENCE_DECIMALS),
         jurisdiction=passage.jurisdiction,
         seen=passage.seen,
         agreeing=passage.agreeing,
@@ -148,6 +149,8 @@ def decode_facts(plaintext: bytes) -> Facts:
         raise ContentsError("the facts inside the record are not in the form of version 1") from None
     if msgspec.json.encode(facts, order="sorted") != encoded:
         raise ContentsError("the facts inside the record are not in their one accepted encoding")
+    if facts.confidence != round(facts.confidence, CONFIDENCE_DECIMALS):
+        raise ContentsError("the confidence inside the record has more decimals than version 1 has")
     if facts.first_captured_ns > facts.last_captured_ns or len(facts.ambiguity) != len(facts.plate):
         raise ContentsError("the facts inside the record contradict each other")
     return facts
