@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from homeplate.domain.agency import KemKind, SealingKey
-from homeplate.domain.record import DAY_SECONDS, Part, RecordId
+from homeplate.domain.record import DAY_SECONDS, HitKind, Part, RecordId
 from homeplate.errors import SealingError
 from homeplate.sealing.envelope import decode, encode, signed_bytes
 from homeplate.sealing.errors import (
@@ -64,6 +64,14 @@ def test_the_recipients_key_alone_decides_the_length_of_a_record(private):
         for plate in ("A", "ABCDEFGH12")
     }
     assert len(lengths) == 1
+
+
+def test_a_hit_and_a_non_hit_differ_in_random_bytes_only():
+    hit, none = (
+        encode(make_record(encode_facts(make_facts(hit=hit)), record_id=RecordId(bytes(16)))) for hit in HitKind
+    )
+    assert len(hit) == len(none)
+    assert hit[:69] == none[:69]
 
 
 def test_the_header_rounds_the_date_down_to_its_day():
