@@ -5,7 +5,6 @@ counts the rest by reason; `Subscriber` is the connection: a stored session, and
 record is on disk, so that a crash here loses nothing. What the broker says of a message counts for nothing.
 """
 
-import hashlib
 import ipaddress
 import re
 import socket
@@ -19,7 +18,10 @@ from typing import Any, ClassVar
 
 import paho.mqtt.client as paho
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -35,7 +37,10 @@ from homeplate.policy.enrolment import enrolled
 from homeplate.policy.verdict import Refused
 from homeplate.ports import Clock
 from homeplate.sealing.envelope import decode
+from homeplate.sealing.keys import write_new
 from homeplate.sealing.seal import verify
+from homeplate.trust.files import write_durably
+from homeplate_custodian.authority import issue_client, spki_pin
 from homeplate_custodian.records import Inbox, Stored
 
 TOPIC_FILTER = "homeplate/+/records"
@@ -177,6 +182,34 @@ class _Client(paho.Client):
         return self._given
 
 
+def receiver_name(agency: str) -> str:
+    """Return the common name, and so the broker's user, of an agency's receiver."""
+    return f"receiver-{agency}"
+
+
+def receiver_identity(authority: Path, folder: Path, agency: str, *, now_s: int) -> tuple[Path, Path]:
+    """Return the receiver's client certificate and key in `folder`; make them where they are missing.
+
+    An agency whose broker has an authority of its own puts `receiver.crt` and `receiver.key` there itself.
+
+    Raises:
+        ConfigError: where there is no authority to issue it.
+        SealingError: where the key cannot be written.
+    """
+    certificate, path = folder / "receiver.crt", folder / "receiver.key"
+    if certificate.exists():
+        return certificate, path
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, receiver_name(agency))])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
+    pem = request.public_bytes(Encoding.PEM).decode()
+    issued = issue_client(authority, pem, common_name=receiver_name(agency), now_s=now_s)
+    path.unlink(missing_ok=True)  # a crash left it without its certificate
+    write_new(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    write_durably(certificate, issued.encode())
+    return certificate, path
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerAccess:
     """How this agency's receiver reaches its own broker: the registry's endpoint, and its client certificate."""
@@ -210,7 +243,7 @@ class BrokerAccess:
             plain.close()
             raise BrokerError(f"the broker at {where} is not {endpoint.tls_name!r}: {error}") from error
         leaf = secured.getpeercert(binary_form=True)
-        if leaf is None or _pin(leaf) not in endpoint.pins:
+        if leaf is None or spki_pin(ssl.DER_cert_to_PEM_cert(leaf).encode()) not in endpoint.pins:
             secured.close()
             raise BrokerError(f"the broker at {where} shows a key that the registry pins not")
         return secured
@@ -225,29 +258,32 @@ class Subscriber:
         self._arrived: deque[paho.MQTTMessage] = deque()
         self._connack: ReasonCode | None = None
         self._suback: list[ReasonCode] = []
-        self.subscribed = threading.Event()
+        self._ready: Callable[[], None] = lambda: None
+        self._wait_s = FIRST_WAIT_S
         self.last_arrival_ns = perf_ns()
 
-    def run(self, stop: Callable[[], bool], complain: Callable[[str], None]) -> None:
+    def run(self, stop: Callable[[], bool], complain: Callable[[str], None], ready: Callable[[], None]) -> None:
         """Receive until `stop`; connect again, less and less often, where the broker fails.
+
+        Args:
+            stop: asked a few times a second.
+            complain: told why a connection failed or ended.
+            ready: called each time the broker has accepted the subscription.
 
         Raises:
             StoreError, TrustError, ClockError: from `take`; what was not acknowledged is sent again next time.
         """
-        wait_s = FIRST_WAIT_S
+        self._ready = ready
         pause = threading.Event()
         while not stop():
             try:
                 self._session(stop)
             except BrokerError as error:
                 complain(str(error))
-            if self.subscribed.is_set():
-                wait_s = FIRST_WAIT_S
-                self.subscribed.clear()
-            until = perf_ns() + wait_s * NANOSECONDS
+            until = perf_ns() + self._wait_s * NANOSECONDS
             while not stop() and perf_ns() < until:
                 pause.wait(0.1)
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+            self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
 
     def _session(self, stop: Callable[[], bool]) -> None:
         client = _Client(self._access.client_id, self._access.connect())
@@ -281,7 +317,8 @@ class Subscriber:
             raise BrokerError(
                 f"the broker did not accept the subscription: {self._suback[0] if self._suback else 'no answer'}"
             )
-        self.subscribed.set()
+        self._wait_s = FIRST_WAIT_S
+        self._ready()
         self._empty(client)
 
     @staticmethod
@@ -312,8 +349,3 @@ class Subscriber:
 
 def _failed(code: ReasonCode | None) -> bool:
     return code is None or code.is_failure
-
-
-def _pin(certificate_der: bytes) -> bytes:
-    public = x509.load_der_x509_certificate(certificate_der).public_key()
-    return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()

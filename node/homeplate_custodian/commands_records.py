@@ -1,0 +1,277 @@
+"""`homeplate-custodian receive | open`: an agency's side of its records, off the device.
+
+What they mean is in `receive` and `records`; here are options, output and signals. Plates are shown by `open` alone,
+to whoever the access record names.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import FrameType
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from homeplate.clock import NANOSECONDS, WallClock, perf_ns, utc_text
+from homeplate.domain.node import NodeEntry
+from homeplate.domain.record import RecordId
+from homeplate.errors import ConfigError
+from homeplate.sealing.keys import SealingPrivateKey, load_sealing_key
+from homeplate.store.ledger import MerkleLog
+from homeplate.trust.metadata import TIMESTAMP
+from homeplate_custodian import provision
+from homeplate_custodian.receive import (
+    BrokerAccess,
+    ConflictError,
+    Receipt,
+    Receiver,
+    Subscriber,
+    receiver_identity,
+    receiver_name,
+)
+from homeplate_custodian.records import (
+    Accessor,
+    Inbox,
+    Opened,
+    Opener,
+    Opening,
+    StoredFile,
+    check_purpose,
+    forget_past_days,
+    write_access,
+)
+
+ACCESS_LOG = "access.log"
+RECEIVED = "received"
+_WIDTH_OF_A_FILE = 160
+_custody = click.argument("custody", type=click.Path(path_type=Path, file_okay=False, exists=True))
+_agency = click.option("--agency", required=True, help="The agency's identifier in the registry.")
+
+
+class PublishedNodes:
+    """The nodes of the custody's published bundle, verified anew when another was published or it is over."""
+
+    def __init__(self, custody: Path) -> None:
+        self._custody = custody
+        self._seen: tuple[int, int] | None = None
+        self._nodes: tuple[NodeEntry, ...] = ()
+        self._expires_s = 0
+
+    def __call__(self, now_ns: int) -> Iterable[NodeEntry]:
+        """Return the nodes at `now_ns`.
+
+        Raises:
+            TrustError: where nothing is published, or it does not verify, or is over.
+        """
+        path = self._custody / "bundle" / TIMESTAMP
+        seen = (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
+        if seen is None or seen != self._seen or now_ns // NANOSECONDS >= self._expires_s:
+            self._seen = None
+            bundle = provision.published(self._custody, now_s=now_ns // NANOSECONDS)
+            self._nodes, self._expires_s, self._seen = bundle.nodes, bundle.expires_s, seen
+        return self._nodes
+
+
+def sealing_keys(custody: Path, agency: str) -> dict[bytes, SealingPrivateKey]:
+    """Return the private sealing keys of an agency by key id: every file `agencies/ID/*.key`.
+
+    Raises:
+        ConfigError: where it has none.
+        SealingError: where one is damaged.
+    """
+    folder = custody / "agencies" / agency
+    if not agency.replace("-", "").isalnum() or not folder.is_dir():
+        raise ConfigError(f"{custody} holds no agency {agency!r}; see the folders in {custody / 'agencies'}")
+    keys = [load_sealing_key(path) for path in sorted(folder.glob("*.key"))]
+    if not keys:
+        raise ConfigError(f"{folder} holds no sealing key (*.key): nothing can be opened")
+    return {key.key_id: key for key in keys}
+
+
+@click.command()
+@_custody
+@_agency
+@click.option("--seconds", type=click.FloatRange(min=0), help="Stop after this long; else at Ctrl-C or SIGTERM.")
+@click.option("--idle", type=click.FloatRange(min=0), help="Stop when nothing has come for this many seconds.")
+def receive(*, custody: Path, agency: str, seconds: float | None, idle: float | None) -> None:
+    """Receive an agency's sealed records from its broker into CUSTODY/received, and keep them sealed.
+
+    Refusals and alarms go to standard error; the last line of standard output is a JSON object of counts. Exit code 11:
+    a record id came with other bytes than before.
+    """
+    clock = WallClock()
+    receiver = Receiver(
+        inbox=Inbox(custody / RECEIVED / agency),
+        nodes=PublishedNodes(custody),
+        keys=sealing_keys(custody, agency),
+        clock=clock,
+        report=_complain_of,
+    )
+    forget_past_days(receiver.inbox, clock)
+    subscriber = Subscriber(broker_access(custody, agency, clock.now_ns() // NANOSECONDS), receiver.take)
+    subscriber.run(_stop_when(subscriber, seconds, idle), _complain, lambda: _complain(f"receiving for {agency}"))
+    click.echo(json.dumps({"received": receiver.counts}, sort_keys=True))
+    receiver.check_conflicts()
+
+
+def broker_access(custody: Path, agency: str, now_s: int) -> BrokerAccess:
+    """Return how the agency's receiver reaches its broker: the registry's endpoint and a client certificate.
+
+    Raises:
+        ConfigError: where the published registry gives the agency no single address.
+        TrustError: where no bundle is published.
+    """
+    bundle = provision.published(custody, now_s=now_s)
+    endpoints = [endpoint for entry in bundle.registry if entry.identifier == agency for endpoint in entry.endpoints]
+    endpoint = next((endpoint for endpoint in endpoints if "/" not in endpoint.network), None)
+    if endpoint is None:
+        why = bundle.unregistered.get(agency, "the published registry gives it no single address")
+        raise ConfigError(f"nothing can be received for {agency}: {why}")
+    certificate, key = receiver_identity(custody / "authority", custody / "agencies" / agency, agency, now_s=now_s)
+    return BrokerAccess(endpoint=endpoint, client_id=receiver_name(agency), certificate=certificate, key=key)
+
+
+def _stop_when(subscriber: Subscriber, seconds: float | None, idle: float | None) -> Callable[[], bool]:
+    asked: list[int] = []
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, ask)
+    start = perf_ns()
+
+    def stop() -> bool:
+        now = perf_ns()
+        late = seconds is not None and now - start >= seconds * NANOSECONDS
+        quiet = idle is not None and now - subscriber.last_arrival_ns >= idle * NANOSECONDS
+        return bool(asked) or late or quiet
+
+    return stop
+
+
+def _complain(message: str) -> None:
+    click.echo(message, err=True)
+
+
+def _complain_of(receipt: Receipt) -> None:
+    if receipt.reason:
+        click.echo(f"{receipt.outcome} {receipt.record_id or ''}: {receipt.reason}", err=True)
+
+
+@click.command("open")
+@_custody
+@click.argument("records", nargs=-1)
+@_agency
+@click.option("--user", required=True, help="Who opens: a user name or badge number.")
+@click.option("--organisation", required=True, help="Whom the user works for.")
+@click.option("--purpose", required=True, help="One of the purposes that the operator authorised.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of a table.")
+@click.option("--crops", type=click.Path(path_type=Path, file_okay=False), help="Write plate crops as ID.jpg here.")
+def open_records(
+    *,
+    custody: Path,
+    records: tuple[str, ...],
+    agency: str,
+    user: str,
+    organisation: str,
+    purpose: str,
+    as_json: bool,
+    crops: Path | None,
+) -> None:
+    """Open an agency's received records (all, or those named by RECORDS), after writing the access record.
+
+    A plate crop is a record of its own: name it too (`crop` in the JSON of its facts), or name none.
+
+    What is at or past its keep-until does not open; its file is removed. Exit code 11: a record id is there twice with
+    other bytes.
+    """
+    who = Accessor(user=user, organisation=organisation, purpose=purpose)
+    clock = WallClock()
+    bundle = provision.published(custody, now_s=clock.now_ns() // NANOSECONDS)
+    check_purpose(purpose, bundle.purposes)
+    keys = sealing_keys(custody, agency)
+    inbox = Inbox(custody / RECEIVED / agency)
+    forget_past_days(inbox, clock)
+    files = _chosen(inbox, records)
+    with MerkleLog(custody / ACCESS_LOG, clock) as ledger:
+        ids = dict.fromkeys(file.record_id for file in files)
+        query = f"agency {agency}: " + ("records named by id" if records else "all received records")
+        write_access(ledger, who, utc_text(clock.now_ns()), ids, query)
+    opening = Opener(inbox, keys, bundle.nodes, clock).open(files)
+    written = _write_crops(opening.opened, crops) if crops else {}
+    (_print_json if as_json else _print_table)(opening, written)
+    if any(record.conflict for record in opening.opened):
+        raise ConflictError("a record id is there with two contents (marked `conflict`): have its node's owner explain")
+
+
+def _chosen(inbox: Inbox, records: Sequence[str]) -> list[StoredFile]:
+    """Return the files of the named records; of all where none is named."""
+    files = inbox.files()
+    if not records:
+        return files
+    try:
+        wanted = {RecordId(bytes.fromhex(record)) for record in records}
+    except ValueError as error:
+        raise ConfigError("a record's id is 32 hexadecimal digits, as `open` and `receive` show it") from error
+    missing = wanted - {file.record_id for file in files}
+    if missing:
+        raise ConfigError(f"record {min(missing)} is not in the inbox: never received, or past its date")
+    return [file for file in files if file.record_id in wanted]
+
+
+def _write_crops(opened: Iterable[Opened], folder: Path) -> dict[int, Path]:
+    """Write the crops under their facts' record ids; return the paths by position. No name holds a plate."""
+    written: dict[int, Path] = {}
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for position, record in enumerate(opened):
+            if record.crop is not None:
+                mark = "-conflict" if record.conflict else ""
+                path = folder / f"{record.header.record_id}{mark}.jpg"
+                with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                    file.write(record.crop)
+                written[position] = path
+    except OSError as error:
+        raise ConfigError(f"{folder}: plate crops cannot be written: {error.strerror}") from error
+    return written
+
+
+def _print_json(opening: Opening, crops: dict[int, Path]) -> None:
+    for position, record in enumerate(opening.opened):
+        line = msgspec.to_builtins(record.facts) | {
+            "record": str(record.header.record_id),
+            "node": record.header.node.hex(),
+            "sealed_bytes": record.sealed_bytes,
+            "conflict": record.conflict,
+            "crop_file": str(crops[position]) if position in crops else None,
+        }
+        click.echo(json.dumps(line, sort_keys=True))
+    for missed in opening.unopened:
+        click.echo(json.dumps({"record": str(missed.record_id), "unopened": missed.reason}, sort_keys=True))
+
+
+def _print_table(opening: Opening, crops: dict[int, Path]) -> None:
+    table = Table("captured (UTC)", "camera", "plate", "confidence", "seen", "hit", "record", "sealed bytes", "crop")
+    for position, record in enumerate(opening.opened):
+        facts = record.facts
+        crop = str(crops.get(position, "yes" if record.crop else "no"))
+        table.add_row(
+            utc_text(facts.first_captured_ns),
+            facts.camera,
+            facts.plate,
+            f"{facts.confidence:.2f}",
+            str(facts.seen),
+            facts.hit.value,
+            str(record.header.record_id) + (" conflict" if record.conflict else ""),
+            str(record.sealed_bytes),
+            crop,
+        )
+    Console(width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE).print(table)
+    for missed in opening.unopened:
+        click.echo(f"{missed.record_id}: not opened: {missed.reason}", err=True)
