@@ -156,7 +156,7 @@ def start_broker(
         (folder / name).write_text(text)
         (folder / name).chmod(0o600)
     chosen = kind or ("mosquitto" if mosquitto_path() else "iotcore")
-    port = port or _free_port()
+    port = port or free_port()
     broker = _mosquitto(folder, port, receivers, tls) if chosen == "mosquitto" else _iotcore(folder, port)
     broker.start()
     try:
@@ -188,7 +188,8 @@ def _iotcore(folder: Path, port: int) -> LocalBroker:
     return LocalBroker("iotcore", port, folder, IOTCORE_SHORTFALL, command)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port of loopback that nobody listens on at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -132,7 +132,9 @@ def broker_access(custody: Path, agency: str, now_s: int) -> BrokerAccess:
     if endpoint is None:
         why = bundle.unregistered.get(agency, "the published registry gives it no single address")
         raise ConfigError(f"nothing can be received for {agency}: {why}")
-    certificate, key = receiver_identity(custody / "authority", custody / "agencies" / agency, agency, now_s=now_s)
+    certificate, key = receiver_identity(
+        custody / "authority", custody / "agencies" / agency / "receiver", agency, now_s=now_s
+    )
     return BrokerAccess(endpoint=endpoint, client_id=receiver_name(agency), certificate=certificate, key=key)
 
 

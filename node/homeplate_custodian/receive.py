@@ -190,13 +190,13 @@ def receiver_name(agency: str) -> str:
 def receiver_identity(authority: Path, folder: Path, agency: str, *, now_s: int) -> tuple[Path, Path]:
     """Return the receiver's client certificate and key in `folder`; make them where they are missing.
 
-    An agency whose broker has an authority of its own puts `receiver.crt` and `receiver.key` there itself.
+    An agency whose broker has an authority of its own puts `tls.crt` and `tls.pem` there itself.
 
     Raises:
         ConfigError: where there is no authority to issue it.
         SealingError: where the key cannot be written.
     """
-    certificate, path = folder / "receiver.crt", folder / "receiver.key"
+    certificate, path = folder / "tls.crt", folder / "tls.pem"
     if certificate.exists():
         return certificate, path
     key = ec.generate_private_key(ec.SECP256R1())
@@ -204,6 +204,7 @@ def receiver_identity(authority: Path, folder: Path, agency: str, *, now_s: int)
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
     pem = request.public_bytes(Encoding.PEM).decode()
     issued = issue_client(authority, pem, common_name=receiver_name(agency), now_s=now_s)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # a crash left it without its certificate
     write_new(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     write_durably(certificate, issued.encode())
