@@ -1,5 +1,6 @@
 """Retention slots: what is wrapped opens until the slot's key is overwritten in place, and never after."""
 
+import hmac
 import os
 import signal
 import stat
@@ -10,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -298,6 +300,21 @@ def test_each_record_under_a_slot_has_a_key_of_its_own(place):
     with pytest.raises(SlotError, match="altered"):
         store.unwrap(moved)
     assert store.wrap(slot, RECORD, b"sealed") != blob
+
+
+@pytest.mark.parametrize("device_key", [None, DEVICE_KEY], ids=["plain", "device key"])
+def test_a_stored_record_is_as_the_page_has_it(place, device_key):
+    """Section 9 of record-format.md, by hand: a cell's key, HKDF (RFC 5869) with one block, AES-256-GCM."""
+    store = place.store(device_key)
+    blob = store.wrap(store.slot_for("hits", 1, LONG), RECORD, b"sealed")
+    cell = place.disk.read_bytes()[CELL_BYTES : 2 * CELL_BYTES]
+    slot_key = cell[81:113]
+    if device_key is not None:
+        slot_key = AESGCM(device_key).decrypt(cell[69:81], cell[81:129], cell[4:20])
+    extracted = hmac.digest(RECORD.value, slot_key, "sha256")
+    key = hmac.digest(extracted, b"homeplate/v1/slot\1", "sha256")
+    assert blob[:50] == b"homeplate/v1/slot\n" + cell[4:20] + RECORD.value
+    assert AESGCM(key).decrypt(blob[50:62], blob[62:], blob[:50]) == b"sealed"
 
 
 def test_a_record_that_is_too_long_is_not_wrapped(place):

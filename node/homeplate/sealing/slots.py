@@ -144,6 +144,7 @@ class SlotStore:
         for file in (self._memory, self._disk):
             with file.locked():
                 doomed = [index for index, info in file.live() if info.slot in wanted]
+                # Synced even where nothing is due: an earlier purge may have died between writing and syncing.
                 file.overwrite(dict.fromkeys((*doomed, *file.torn()), _EMPTY))
                 destroyed += len(doomed)
         return destroyed
