@@ -1,0 +1,187 @@
+"""What is kept of a passage: what a signed rule names, for recipients that both signers name, and nothing else."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homeplate.domain.agency import Agency, Grant
+from homeplate.domain.record import HitKind, StorageClass
+from homeplate.domain.rules import Rule, Trigger
+from homeplate.policy.allowlist import Recipients, recipients
+from homeplate.policy.disclosure import NOT_DEMO, Decision, Narrowing, check_narrowing, decide, narrowed
+from tests.policy.values import AGENCIES, GRANTS, HOME, IDENTIFIERS, NOW_S, RULES, agency, known, rule, sealing_key
+
+EVERYTHING = rule("everything", trigger=Trigger.EVERYTHING)
+LISTS = st.builds(
+    lambda registry, allowlist: recipients(registry, allowlist, HOME, NOW_S),
+    st.lists(AGENCIES, max_size=4, unique_by=lambda who: who.identifier),
+    st.lists(GRANTS, max_size=4, unique_by=lambda one: one.identifier),
+)
+NARROWINGS = st.builds(
+    Narrowing,
+    drop_rules=st.frozensets(st.sampled_from(["one", "two"])),
+    drop_recipients=st.frozensets(IDENTIFIERS, max_size=2),
+    retention_s=st.dictionaries(st.sampled_from(["one", "two", "three"]), st.integers(1, 10_000), max_size=2),
+)
+
+
+def decided(
+    *rules: Rule,
+    to: Recipients | None = None,
+    hit: HitKind = HitKind.EXACT,
+    camera: str = "north",
+    captured_s: int = NOW_S,
+    narrowing: Narrowing | None = None,
+    demo: bool = False,
+) -> Decision:
+    return decide(
+        rules=rules,
+        narrowing=narrowing or Narrowing(),
+        recipients=to or known(agency()),
+        hit=hit,
+        camera=camera,
+        captured_s=captured_s,
+        now_s=NOW_S,
+        demo=demo,
+    )
+
+
+def test_nothing_is_kept_of_a_passage_that_no_rule_names():
+    assert decided() == Decision()
+    assert decided(rule(), hit=HitKind.NONE) == Decision()
+    assert decided(rule(cameras=("south",))) == Decision()
+
+
+def test_a_hit_is_kept_as_the_rule_says():
+    kept = decided(rule(retention_s=1200), captured_s=NOW_S).dispositions
+    assert len(kept) == 1
+    assert (kept[0].rule, kept[0].recipient, kept[0].storage) == ("hits", "CA0371100", StorageClass.OUTGOING)
+    assert kept[0].parts == rule().parts
+    assert kept[0].hit is HitKind.EXACT
+    assert kept[0].purpose == rule().purpose
+    assert NOW_S + 1100 < kept[0].keep_until_s <= NOW_S + 1200
+
+
+def test_everything_is_published_under_a_demo_root_only():
+    assert decided(EVERYTHING, hit=HitKind.NONE).refused == (("everything", "*", NOT_DEMO),)
+    assert decided(EVERYTHING, hit=HitKind.NONE).dispositions == ()
+    assert len(decided(EVERYTHING, hit=HitKind.NONE, demo=True).dispositions) == 1
+
+
+def test_everything_may_be_kept_locally():
+    local = replace(EVERYTHING, storage=StorageClass.LOCAL)
+    assert decided(local, hit=HitKind.NONE).dispositions[0].storage is StorageClass.LOCAL
+
+
+def test_a_refused_recipient_is_named_with_its_reason_and_the_others_receive():
+    to = known(agency("A1"), agency("B2", jurisdiction="US-TX"))
+    found = decided(rule(to=("A1", "B2", "C3")), to=to)
+    assert [kept.recipient for kept in found.dispositions] == ["A1"]
+    assert [(name, who, reason.split(":")[0]) for name, who, reason in found.refused] == [
+        ("hits", "B2", "other-state"),
+        ("hits", "C3", "not-listed"),
+    ]
+
+
+def test_a_recipient_without_a_key_within_its_dates_gets_nothing():
+    to = known(agency(keys=(sealing_key(not_after_s=NOW_S - 1),)))
+    assert decided(rule(), to=to).dispositions == ()
+    assert decided(rule(), to=to).refused[0][2].startswith("no-sealing-key:")
+
+
+def test_a_passage_whose_time_is_over_is_not_sealed_any_more():
+    found = decided(rule(retention_s=20), captured_s=NOW_S - 20)
+    assert found.dispositions == ()
+    assert found.refused[0][2].startswith("past-its-date:")
+
+
+def test_of_two_rules_for_one_recipient_and_class_the_first_decides():
+    found = decided(rule("hits"), replace(EVERYTHING, storage=StorageClass.OUTGOING), demo=True)
+    assert [kept.rule for kept in found.dispositions] == ["hits"]
+    both = decided(rule("hits"), replace(EVERYTHING, storage=StorageClass.LOCAL))
+    assert [kept.rule for kept in both.dispositions] == ["hits", "everything"]
+
+
+def test_a_hit_and_a_non_hit_make_the_same_records_where_everything_is_published():
+    rules = (rule("hits", retention_s=86_400), replace(EVERYTHING, retention_s=86_400))
+    hit, non_hit = (decided(*rules, hit=kind, demo=True).dispositions for kind in (HitKind.EXACT, HitKind.NONE))
+    assert [(one.recipient, one.parts, one.keep_until_s) for one in hit] == [
+        (one.recipient, one.parts, one.keep_until_s) for one in non_hit
+    ]
+
+
+@given(st.lists(RULES, max_size=4, unique_by=lambda one: one.name), NARROWINGS, LISTS, st.booleans(), st.booleans())
+def test_nothing_is_kept_that_a_signed_rule_does_not_say(
+    rules: list[Rule], narrowing: Narrowing, to: Recipients, hit: bool, demo: bool
+):
+    found = decided(
+        *rules, narrowing=narrowing, to=to, hit=HitKind.EXACT if hit else HitKind.NONE, demo=demo, captured_s=NOW_S
+    )
+    signed = {one.name: one for one in rules}
+    for kept in found.dispositions:
+        source = signed[kept.rule]
+        assert kept.recipient in source.recipients
+        assert kept.recipient in to.allowed
+        assert kept.parts == source.parts
+        assert kept.storage is source.storage
+        assert kept.keep_until_s <= NOW_S + source.retention_s
+        assert kept.retention_s <= source.retention_s
+        assert hit or source.trigger is Trigger.EVERYTHING
+        assert demo or (source.trigger, source.storage) != (Trigger.EVERYTHING, StorageClass.OUTGOING)
+        assert not source.cameras or "north" in source.cameras
+        assert kept.rule not in narrowing.drop_rules
+        assert kept.recipient not in narrowing.drop_recipients
+    pairs = [(kept.recipient, kept.storage) for kept in found.dispositions]
+    assert len(pairs) == len(set(pairs))
+
+
+@given(st.lists(RULES, max_size=4, unique_by=lambda one: one.name), NARROWINGS)
+def test_narrowing_only_takes_away(rules: list[Rule], narrowing: Narrowing):
+    signed = {one.name: one for one in rules}
+    for left in narrowed(rules, narrowing):
+        source = signed[left.name]
+        assert set(left.recipients) <= set(source.recipients)
+        assert left.retention_s <= source.retention_s
+        assert replace(left, recipients=source.recipients, retention_s=source.retention_s) == source
+
+
+@pytest.mark.parametrize(
+    ("narrowing", "says"),
+    [
+        (Narrowing(retention_s={"hits": 86_401}), "widens"),
+        (Narrowing(retention_s={"hits": 0}), "widens"),
+        (Narrowing(retention_s={"hitz": 5}), "no rule 'hitz'"),
+        (Narrowing(drop_rules=frozenset({"hitz"})), "no rule 'hitz'"),
+        (Narrowing(drop_recipients=frozenset({"CA0"})), "'CA0'"),
+    ],
+)
+def test_a_configuration_that_widens_or_misspells_is_refused_by_name(narrowing: Narrowing, says: str):
+    with pytest.raises(ValueError, match=says):
+        check_narrowing([rule()], narrowing)
+
+
+def test_a_configuration_that_narrows_is_accepted():
+    check_narrowing(
+        [rule()],
+        Narrowing(
+            drop_rules=frozenset({"hits"}), drop_recipients=frozenset({"CA0371100"}), retention_s={"hits": 86_400}
+        ),
+    )
+
+
+@given(GRANTS, AGENCIES)
+def test_a_grant_that_ran_out_since_the_lists_were_read_keeps_nothing(given_grant: Grant, who: Agency):
+    to = recipients([who], [given_grant], HOME, NOW_S)
+    later = decide(
+        rules=[rule(to=(who.identifier,))],
+        narrowing=Narrowing(),
+        recipients=to,
+        hit=HitKind.EXACT,
+        camera="north",
+        captured_s=NOW_S + 10,
+        now_s=NOW_S + 10,
+        demo=False,
+    )
+    assert later.dispositions == ()
