@@ -177,6 +177,18 @@ def test_a_file_that_was_replaced_while_open_is_not_written_to(place):
         store.slot_for("hits", 1000, SHORT)
 
 
+@pytest.mark.parametrize("name", ["memory", "disk"])
+def test_a_reader_of_a_replaced_file_takes_no_slot_for_destroyed(place, name):
+    place.store()
+    reader = place.reader()
+    getattr(place, name).unlink()
+    store = place.store()
+    blob = store.wrap(store.slot_for("hits", 1000, SHORT if name == "memory" else LONG), RECORD, b"sealed")
+    with pytest.raises(SlotError, match="replaced"):
+        reader.unwrap(blob)
+    assert place.reader().unwrap(blob) == b"sealed"
+
+
 @pytest.mark.parametrize("damage", ["short", "header"])
 def test_what_is_no_slot_file_is_refused_and_left_alone(place, damage):
     place.store()

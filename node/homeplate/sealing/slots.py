@@ -186,6 +186,8 @@ class SlotStore:
             index = next((index for index, info in file.live() if info.slot == slot), None)
             if index is not None:
                 return _decode_key(bytes(file.cell(index)), slot, self._device_key)
+        for file in (self._memory, self._disk):
+            file.require_in_use()  # a slot that is missing in today's files alone counts as destroyed
         return None
 
 
@@ -319,11 +321,15 @@ class _SlotFile:
             raise SlotError(f"{self._path} is open for reading only")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
-            if os.fstat(self._descriptor).st_nlink == 0:  # purge would never find the keys in a file that is gone
-                raise SlotError(f"{self._path} was removed or replaced while it was open; start again")
+            self.require_in_use()  # purge would never find a key that is written into a file that is gone
             yield
         finally:
             fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def require_in_use(self) -> None:
+        """Refuse a file that was removed or replaced while it was open: it tells nothing about today's slots."""
+        if os.fstat(self._descriptor).st_nlink == 0:
+            raise SlotError(f"{self._path} was removed or replaced while it was open; start again")
 
     def cell(self, index: int) -> memoryview:
         return self._view[index * CELL_BYTES : (index + 1) * CELL_BYTES]
