@@ -383,10 +383,7 @@ def _mark(out: dict[str, Floats], plate: Plate, columns: int, rows: int) -> None
     column, row = np.minimum((middle / STRIDE).astype(int), (columns - 1, rows - 1))
     bell[row, column] = 1.0
     out["heat"] = np.where((out["heat"] < 0) & (bell < 0.2), out["heat"], np.maximum(out["heat"], bell))
-    # A distance cannot be negative: a cell whose centre lies outside the plate has nothing to say about its sides.
-    x, y = (np.arange(columns) + 0.5) * STRIDE, (np.arange(rows) + 0.5) * STRIDE
-    within = ((y > low[1]) & (y < high[1]))[:, None] & ((x > low[0]) & (x < high[0]))[None, :]
-    near = (bell > 0.25) & (bell > out["weight"]) & (within | (bell == 1.0))
+    near = (bell > 0.25) & (bell > out["weight"])
     out["weight"][near] = bell[near]
     out["box"][:, near] = plate.box[:, None]
     known = 0.0
