@@ -90,7 +90,7 @@ class SystemClock:
         signed_ns: a time that a custodian signed; the wall clock may be `PLAUSIBLE_OFF_NS` past it.
 
     Raises:
-        ClockError: where the wall clock was never set, or a mark cannot be read or written.
+        ClockError: where the wall clock was never set, or a mark cannot be read.
     """
 
     def __init__(
@@ -109,7 +109,8 @@ class SystemClock:
         self._quarantine: Quarantine | None = None
         with self._lock, self._shared() as folder:
             self._establish()
-            self._write(folder)
+            with suppress(ClockError):  # a full disk: purge must start all the same; `now_ns` tries again and raises
+                self._write(folder)
 
     @property
     def quarantine(self) -> Quarantine | None:
@@ -231,6 +232,11 @@ class SimulatedClock:
         self._now_ns = start_ns
         self._lock = threading.Lock()
 
+    @property
+    def quarantine(self) -> None:
+        """A simulation has none."""
+        return
+
     def now_ns(self) -> int:
         """Return the simulated node time, nanoseconds since 1970."""
         return self._now_ns
@@ -258,6 +264,10 @@ class WallClock:
         if now < EARLIEST_NS:
             raise ClockError(f"this machine's clock says {utc_text(now)}, so it was never set: set it, then try again")
         return now
+
+    def least_ns(self) -> int:
+        """Return the same: there is no mark to fall back on."""
+        return self.now_ns()
 
 
 def perf_ns() -> int:

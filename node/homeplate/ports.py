@@ -19,6 +19,10 @@ class Clock(Protocol):
         """
         ...
 
+    def least_ns(self) -> int:
+        """Return the node time that has certainly passed; the same as `now_ns` unless time is quarantined."""
+        ...
+
 
 class FrameSource(Protocol):
     """One camera, file or folder."""

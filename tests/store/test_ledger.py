@@ -289,13 +289,16 @@ def test_a_clock_that_went_back_or_is_quarantined_never_makes_a_bad_row(tmp_path
         def now_ns(self):
             raise ClockError("quarantined")
 
+        def least_ns(self):
+            return START_NS + 7
+
     path = tmp_path / "a.log"
     fill(path, 1)
     with MerkleLog(path, SimulatedClock(START_NS - 10**9)) as log:
         log.append("again")
     with MerkleLog(path, Quarantined()) as log:
         log.append("clock.quarantined", step_s=5)
-        assert [row.time_ns for row in log.rows()] == [START_NS] * 3
+        assert [row.time_ns for row in log.rows()] == [START_NS, START_NS, START_NS + 7]
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,7 @@ class Scan:
         bad: the first bad row; nothing after it was read.
         points: root and time after each asked-for size (see `scan`).
         withheld: how many rows an export withholds.
+        last: the last good line that is not withheld.
     """
 
     frontier: Frontier = field(default_factory=Frontier)
@@ -96,6 +97,7 @@ class Scan:
     bad: BadRow | None = None
     points: dict[int, tuple[bytes, int]] = field(default_factory=dict)
     withheld: int = 0
+    last: Line | None = None
 
 
 def leaf_of(row: Row, salt: bytes) -> bytes:
@@ -201,7 +203,7 @@ def _check(raw: bytes, state: Scan, *, exported: bool) -> Line | Withheld:
         raise _BadRowError(BadRow(number=number, reason="its running root does not match: it or its order was changed"))
     state.frontier = grown
     if isinstance(line, Line):
-        state.time_ns = line.row.time_ns
+        state.time_ns, state.last = line.row.time_ns, line
     else:
         state.withheld += 1
     return line
@@ -237,7 +239,7 @@ class MerkleLog:
 
     Args:
         path: the log, made where it is missing.
-        clock: node time; in quarantine a row repeats the time of the row before.
+        clock: node time; in quarantine a row bears the time that has certainly passed.
         salt: random bytes a row; without its salt a withheld row cannot be guessed from its hash.
 
     Raises:
@@ -270,7 +272,7 @@ class MerkleLog:
                 f"ledger {self._path.name}, row {state.bad.number}: {state.bad.reason}; keep the ledger folder for the"
                 " auditor, then move it away to start a new one"
             )
-        self._frontier, self._time_ns, self._end = state.frontier, state.time_ns, state.end
+        self._frontier, self._last, self._end = state.frontier, state.last, state.end
         if state.tail:
             self._cut()
             self.append("ledger.recovered", bytes_cut=state.tail)
@@ -284,6 +286,15 @@ class MerkleLog:
     def root(self) -> bytes:
         """Return the tree's root over all rows, 32 bytes."""
         return self._frontier.root()
+
+    @property
+    def last(self) -> Line | None:
+        """Its last row, with the root after it; None where it is empty."""
+        return self._last
+
+    def lines(self) -> Iterator[Line]:
+        """Yield its rows from the first, with salt and root."""
+        return read_lines(self._path)
 
     def rows(self) -> Iterator[Row]:
         """Yield its rows from the first."""
@@ -302,11 +313,12 @@ class MerkleLog:
         salt = self._salt(SALT_BYTES)
         frontier = self._frontier.copy()
         frontier.append(leaf_of(row, salt))
-        line = msgspec.json.encode(Line(root=frontier.root().hex(), row=row, salt=salt.hex()), order="sorted") + b"\n"
-        if len(line) > MAXIMUM_LINE_BYTES:
-            raise StoreError(f"a ledger row of event {event} has {len(line)} bytes, over {MAXIMUM_LINE_BYTES}")
-        self._write(line)
-        self._frontier, self._time_ns, self._end = frontier, row.time_ns, self._end + len(line)
+        line = Line(root=frontier.root().hex(), row=row, salt=salt.hex())
+        raw = msgspec.json.encode(line, order="sorted") + b"\n"
+        if len(raw) > MAXIMUM_LINE_BYTES:
+            raise StoreError(f"a ledger row of event {event} has {len(raw)} bytes, over {MAXIMUM_LINE_BYTES}")
+        self._write(raw)
+        self._frontier, self._last, self._end = frontier, line, self._end + len(raw)
 
     def close(self) -> None:
         """Release the file."""
@@ -319,11 +331,12 @@ class MerkleLog:
         self.close()
 
     def _row_time(self) -> int:
-        """Node time, never before the row above; in quarantine the time of the row above, so that the alarm fits in."""
+        """Node time, never before the row above; in quarantine what has certainly passed, so that the alarm fits in."""
         try:
-            return max(self._time_ns, self._clock.now_ns())
+            now = self._clock.now_ns()
         except ClockError:
-            return self._time_ns
+            now = self._clock.least_ns()
+        return max(self._last.row.time_ns, now) if self._last else now
 
     def _write(self, line: bytes) -> None:
         try:

@@ -118,17 +118,25 @@ class FileSpool:
         Raises:
             StoreError: where the file is missing, oversized or unreadable.
         """
+        blob = self.peek(record_id, MAX_BLOB_BYTES + 1)
+        if len(blob) > MAX_BLOB_BYTES:
+            raise StoreError(f"record {record_id} is longer than the spool takes; the spool was tampered with")
+        return blob
+
+    def peek(self, record_id: RecordId, size: int) -> bytes:
+        """Return the first `size` bytes of a released record: purge needs its slot alone.
+
+        Raises:
+            StoreError: where the file is missing or unreadable.
+        """
         path = self._path(record_id)
         if path is None:
             raise StoreError(f"record {record_id} is not in the spool")
         try:
             with path.open("rb") as file:
-                blob = file.read(MAX_BLOB_BYTES + 1)
+                return file.read(size)
         except OSError as error:
             raise StoreError(f"record {record_id} cannot be read: {error.strerror}") from error
-        if len(blob) > MAX_BLOB_BYTES:
-            raise StoreError(f"record {record_id} is longer than the spool takes; the spool was tampered with")
-        return blob
 
     def remove(self, record_id: RecordId) -> None:
         """Forget a released record's file; a missing one is fine.

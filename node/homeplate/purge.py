@@ -1,0 +1,277 @@
+"""Purge: destroys the keys of expired slots, then the files whose slot is gone, and leaves a certificate.
+
+It needs neither capture nor uplink, and both may run. Keys go first, because their destruction is the deletion; a full
+disk, a broken ledger or a quarantined clock does not stop it. Each slot is a row of the purge log before its key goes,
+so a purge that was killed is finished, and its keys are counted, by the next one. What is due is `policy.retention`'s.
+
+Staged files are capture's: they are ciphertext under the same slots, and it discards or releases them when it starts.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from homeplate.clock import NANOSECONDS, Quarantine
+from homeplate.domain.record import RecordId, SlotId, StorageClass
+from homeplate.errors import HomeplateError, SealingError, StoreError
+from homeplate.policy.retention import expired
+from homeplate.sealing.slots import SlotInfo, SlotStore, slot_of
+from homeplate.store.certificates import PURGE_DONE, Certificate, certificate_of, certificate_path, write_certificate
+from homeplate.store.ledger import Line, MerkleLog, Value
+
+SLOT_EXPIRED = "slot.expired"
+QUARANTINED = "clock.quarantined"
+
+# How often a purge that finds nothing due looks through all files, says so in the log, and repeats the clock's alarm.
+IDLE_S = 3600
+
+_HEAD_BYTES = 256  # of a stored record: more than its slot needs, less than any whole one has
+
+T = TypeVar("T")
+
+
+class PurgeClock(Protocol):
+    """The clock as purge needs it: `clock.SystemClock`, or a simulation's."""
+
+    @property
+    def quarantine(self) -> Quarantine | None:
+        """Why node time is refused; None where it is good."""
+        ...
+
+    def least_ns(self) -> int:
+        """Return the node time that has certainly passed."""
+        ...
+
+
+class PurgeSpool(Protocol):
+    """The spool as purge needs it: `store.spool.FileSpool`."""
+
+    def released(self, storage: StorageClass) -> Sequence[RecordId]:
+        """Return the ids of a class's released records."""
+        ...
+
+    def peek(self, record_id: RecordId, size: int) -> bytes:
+        """Return the first bytes of a released record."""
+        ...
+
+    def remove(self, record_id: RecordId) -> None:
+        """Forget a released record's file."""
+        ...
+
+
+def purge(
+    *,
+    clock: PurgeClock,
+    stores: Mapping[StorageClass, SlotStore],
+    spool: PurgeSpool,
+    open_ledger: Callable[[], MerkleLog],
+    certificates: Path,
+) -> Certificate:
+    """Purge once. Idempotent; killed at any moment and run again, it ends in the same state.
+
+    Args:
+        clock: its least time decides, so a quarantined clock neither lengthens a life nor ends one early.
+        stores: the slot keys of each class, open for writing.
+        spool: the records under them.
+        open_ledger: opens the purge log, late: one that does not open stops no destruction.
+        certificates: folder of the certificates.
+
+    Returns:
+        This purge's certificate; the last one where nothing was due and it is less than `IDLE_S` old.
+
+    Raises:
+        HomeplateError: what went wrong first, after all was destroyed that could be.
+    """
+    now_s = clock.least_ns() // NANOSECONDS
+    problems = _Problems()
+    with closing(_Journal(open_ledger, certificates)) as journal:
+        # Files are listed before slots are read: a file whose slot is then not there had its slot destroyed. The other
+        # way round, a record that capture releases in between would be taken for an orphan.
+        nothing: Sequence[RecordId] = ()
+        names = {storage: problems.catch(partial(spool.released, storage), nothing) for storage in stores}
+        due = {storage: _due(store.live(), now_s) for storage, store in stores.items()}
+        journal.announce(due)
+        for storage, infos in due.items():
+            problems.catch(partial(stores[storage].destroy, [info.slot for info in infos]), 0)
+        if journal.idle(now_s) and not problems.first:
+            return journal.repeat()
+        left = [info for store in stores.values() for info in store.live()]
+        slots = {info.slot for info in left}
+        files = {
+            storage: problems.catch(partial(_remove_orphans, spool, storage, ids, slots), _Files())
+            for storage, ids in names.items()
+        }
+        journal.alarm(clock.quarantine, now_s)
+        if problems.first:
+            raise problems.first
+        return journal.finish(now_s, files, left)
+
+
+class _Problems:
+    """Remembers the first error, so that one class's failure does not keep the other's keys alive."""
+
+    def __init__(self) -> None:
+        self.first: HomeplateError | None = None
+
+    def catch(self, call: Callable[[], T], otherwise: T) -> T:
+        try:
+            return call()
+        except (SealingError, StoreError) as error:
+            self.first = self.first or error
+            return otherwise
+
+
+def _due(live: Sequence[SlotInfo], now_s: int) -> list[SlotInfo]:
+    over = expired({info.slot: (info.rule, info.expiry_s) for info in live}, now_s)
+    return [info for info in live if info.slot in over]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Files:
+    """What became of one class's files whose slot is gone."""
+
+    removed: int = 0
+    malformed: int = 0
+    unreadable: int = 0
+
+
+def _remove_orphans(
+    spool: PurgeSpool, storage: StorageClass, ids: Sequence[RecordId], live: Collection[SlotId]
+) -> _Files:
+    """Remove the files whose slot's key is gone; one that names no slot can be opened by nobody and goes too."""
+    files, unread = _Files(), set()
+    for record_id in ids:
+        try:
+            if slot_of(spool.peek(record_id, _HEAD_BYTES)) in live:
+                continue
+        except SealingError:
+            files.malformed += 1
+        except StoreError:
+            unread.add(record_id)
+            continue
+        spool.remove(record_id)
+        files.removed += 1
+    if unread:  # what uplink delivered since the listing is gone, the rest cannot be read
+        files.unreadable = len(unread.intersection(spool.released(storage)))
+    return files
+
+
+@dataclass(slots=True, kw_only=True)
+class _History:
+    """What the purge log tells: the last finished purge, the slots announced since it, what lacks its certificate."""
+
+    done: Line | None = None
+    announced: set[str] = field(default_factory=set)
+    lacking: list[Line] = field(default_factory=list)
+    alarm_s: int | None = None
+
+
+class _Journal:
+    """The purge log and the certificates. What cannot be said now is said at the end: files are gone, there is room."""
+
+    def __init__(self, open_ledger: Callable[[], MerkleLog], certificates: Path) -> None:
+        self._certificates = certificates
+        self._history = _History()
+        self._unsaid: list[tuple[str, dict[str, Value]]] = []
+        self._resumed = False
+        self._log: MerkleLog | StoreError
+        try:
+            self._log = open_ledger()
+            self._remember(self._log)
+        except StoreError as error:
+            self._log = error
+
+    def close(self) -> None:
+        if isinstance(self._log, MerkleLog):
+            self._log.close()
+
+    def announce(self, due: Mapping[StorageClass, Sequence[SlotInfo]]) -> None:
+        """Say which slots end, once a slot, before they do."""
+        self._resumed = bool(self._history.announced)
+        for storage, info in ((storage, info) for storage, infos in due.items() for info in infos):
+            slot = str(info.slot)
+            if slot not in self._history.announced:
+                self._say(SLOT_EXPIRED, slot=slot, rule=info.rule, storage=str(storage), expiry_s=info.expiry_s)
+                self._history.announced.add(slot)
+
+    def idle(self, now_s: int) -> bool:
+        """Tell whether nothing is due, nothing was left unfinished, and it was said not long ago."""
+        done = self._history.done
+        return not self._history.announced and done is not None and now_s - _seconds(done) < IDLE_S
+
+    def repeat(self) -> Certificate:
+        """Return the last certificate; write those that a crash kept from being written."""
+        self._certify()
+        assert self._history.done is not None
+        return certificate_of(self._history.done)
+
+    def alarm(self, quarantine: Quarantine | None, now_s: int) -> None:
+        """Say that node time is quarantined, at most once in `IDLE_S`."""
+        last = self._history.alarm_s
+        if quarantine and (last is None or now_s - last >= IDLE_S):
+            self._say(QUARANTINED, mark_s=quarantine.mark_s, wall_s=quarantine.wall_s, step_s=quarantine.step_s)
+
+    def finish(self, now_s: int, files: Mapping[StorageClass, _Files], left: Sequence[SlotInfo]) -> Certificate:
+        """Write the row of a finished purge and its certificate.
+
+        Raises:
+            StoreError: where the log or the certificate cannot be written.
+        """
+        oldest = {"oldest_expiry_s": min(info.expiry_s for info in left)} if left else {}
+        self._say(
+            PURGE_DONE,
+            purged_at_s=now_s,
+            keys_destroyed=len(self._history.announced),
+            outgoing_files=files[StorageClass.OUTGOING].removed,
+            local_files=files[StorageClass.LOCAL].removed,
+            malformed_files=sum(each.malformed for each in files.values()),
+            unreadable_files=sum(each.unreadable for each in files.values()),
+            keys_left=len(left),
+            resumed=self._resumed,
+            **oldest,
+        )
+        done = self._settle()
+        self._history.lacking.append(done)
+        self._certify()
+        return certificate_of(done)
+
+    def _remember(self, log: MerkleLog) -> None:
+        history = self._history
+        for line in log.lines():
+            if line.row.event == PURGE_DONE:
+                history.done, history.announced = line, set()
+                if not certificate_path(self._certificates, line.row.number).exists():
+                    history.lacking.append(line)
+            elif line.row.event == SLOT_EXPIRED:
+                history.announced.add(str(line.row.fields["slot"]))
+            elif line.row.event == QUARANTINED:
+                history.alarm_s = _seconds(line)
+
+    def _say(self, event: str, **fields: Value) -> None:
+        if isinstance(self._log, MerkleLog) and not self._unsaid:
+            with suppress(StoreError):  # `_settle` tries again and raises
+                self._log.append(event, **fields)
+                return
+        self._unsaid.append((event, fields))
+
+    def _settle(self) -> Line:
+        """Write what could not be written; return the last row."""
+        if isinstance(self._log, StoreError):
+            raise self._log
+        for event, fields in self._unsaid:
+            self._log.append(event, **fields)
+        self._unsaid.clear()
+        assert self._log.last is not None
+        return self._log.last
+
+    def _certify(self) -> None:
+        for line in self._history.lacking:
+            write_certificate(certificate_of(line), self._certificates)
+        self._history.lacking.clear()
+
+
+def _seconds(line: Line) -> int:
+    return line.row.time_ns // NANOSECONDS
