@@ -4,6 +4,8 @@ import hashlib
 import os
 import re
 import stat
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -50,6 +52,21 @@ def test_a_key_file_is_never_overwritten(tmp_path):
     with pytest.raises(KeyFileError, match="already there"):
         save_sealing_key(generate_sealing_key(KemKind.X25519), tmp_path / "key")
     assert (tmp_path / "key").read_bytes() == before
+
+
+def test_a_key_that_does_not_fit_on_the_disk_leaves_nothing_behind(tmp_path):
+    script = """
+import resource, signal, sys
+from pathlib import Path
+from homeplate.sealing.keys import generate_signing_key, save_signing_key
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))
+save_signing_key(generate_signing_key(), Path(sys.argv[1]))
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "key")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "KeyFileError" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_key_is_not_written_through_a_link(tmp_path):

@@ -109,6 +109,15 @@ def test_a_bit_flipped_before_signing_is_refused_too(data):
         open_sealed(signed_again(replace(record, ciphertext=bytes(ciphertext))), private, NODE_PUBLIC)
 
 
+@slow
+@given(st.sampled_from(KemKind), st.binary(min_size=1, max_size=1300) | st.integers(1, 1300).map(bytes))
+def test_any_ciphertext_that_a_node_signs_opens_or_is_refused_by_name(kem, ciphertext):
+    private = KEYS[kem]
+    record = signed_again(replace(make_record(to=private), ciphertext=ciphertext))
+    with pytest.raises(UnopenedError):
+        open_sealed(decode(encode(record)), private, NODE_PUBLIC)
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"record_id": RecordId(bytes(16))}, {"node": bytes(16)}, {"keep_until_day": 1}],
