@@ -51,15 +51,16 @@ def test_a_truncated_picture_is_named_after_the_others_came(folder, name):
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[: len(content) * 2 // 3])
     came = []
-    with pytest.raises(CameraError, match=rf"source lot: 1 pictures .*{name}: is truncated"):
+    with pytest.raises(CameraError, match=r"source lot: .*: 1 pictures .* is truncated") as caught:
         came.extend(frame.index for frame in source(folder).frames())
     assert len(came) == 2
+    assert name not in str(caught.value), "people name pictures by the plate"
 
 
 def test_empty_and_undecodable_pictures_are_named(folder):
     (folder / "b.jpg").write_bytes(b"")
     (folder / "c.webp").write_bytes(b"text")
-    with pytest.raises(CameraError, match=r"2 pictures could not be read, the first: .*b\.jpg: is empty"):
+    with pytest.raises(CameraError, match=r"2 pictures could not be read; number 2 in the order of names is empty"):
         list(source(folder).frames())
 
 

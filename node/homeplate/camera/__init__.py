@@ -1,11 +1,14 @@
 """Sources of frames. `open_source` picks one; the others go on where one fails."""
 
+from homeplate.camera.identity import identity
 from homeplate.camera.opencv import VideoFileSource
+from homeplate.camera.pacing import PacedSource
 from homeplate.camera.replay import FolderSource
+from homeplate.clock import perf_ns
 from homeplate.domain.source import SourceKind, SourceSettings
 from homeplate.ports import FrameSource
 
-__all__ = ["FolderSource", "VideoFileSource", "open_source"]
+__all__ = ["FolderSource", "VideoFileSource", "identity", "open_source"]
 
 
 def open_source(settings: SourceSettings, start_ns: int) -> FrameSource:
@@ -15,6 +18,9 @@ def open_source(settings: SourceSettings, start_ns: int) -> FrameSource:
         settings: what the configuration says.
         start_ns: node time of its first frame, nanoseconds since 1970; a clip of one second is one second of it.
     """
+    source: FrameSource = FolderSource(settings, start_ns)
     if settings.kind is SourceKind.VIDEO:
-        return VideoFileSource(settings, start_ns)
-    return FolderSource(settings, start_ns)
+        source = VideoFileSource(settings, start_ns)
+    if settings.realtime_fps is not None:
+        return PacedSource(source, fps=settings.realtime_fps, start_ns=start_ns, perf_ns=perf_ns)
+    return source

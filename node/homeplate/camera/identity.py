@@ -3,8 +3,8 @@
 import hashlib
 from pathlib import Path
 
+from homeplate.camera.errors import Reason, SourceError
 from homeplate.domain.source import SourceKind, SourceSettings
-from homeplate.errors import CameraError
 
 IDENTITY_DIGITS = 16
 """Hexadecimal digits of SHA-256 that name an input (64 bits: a node sees far fewer than 2**32 inputs)."""
@@ -14,7 +14,7 @@ def identity(settings: SourceSettings) -> str:
     """Return 16 hexadecimal digits over a video's bytes, or over the names and bytes of a folder's pictures.
 
     Raises:
-        CameraError: where it is missing or unreadable.
+        SourceError: where it is missing or unreadable.
     """
     path = Path(settings.path)
     try:
@@ -23,7 +23,8 @@ def identity(settings: SourceSettings) -> str:
                 return hashlib.file_digest(file, "sha256").hexdigest()[:IDENTITY_DIGITS]
         return _folder(path)
     except OSError as error:
-        raise CameraError(f"source {settings.name}: {path}: {error.strerror}; name a file that can be read") from error
+        reason = Reason.MISSING if isinstance(error, FileNotFoundError) else Reason.UNREADABLE
+        raise SourceError(settings.name, reason, f"{path}: {error.strerror}; name one that can be read") from error
 
 
 def _folder(path: Path) -> str:

@@ -10,8 +10,9 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from homeplate.camera.errors import Reason, SourceError
 from homeplate.domain.passage import Frame
-from homeplate.errors import CameraError, HomeplateError
+from homeplate.errors import HomeplateError
 
 SECOND = 1_000_000_000
 STALL_NS = 30 * SECOND
@@ -118,9 +119,8 @@ class Mailboxes:
         for box in self._boxes:
             if not box.ended and box.frame is None and self._perf_ns() - box.heard_ns > STALL_NS:
                 box.ended = True
-                box.error = CameraError(
-                    f"source {box.name}: no frame for {STALL_NS // SECOND} s; check the medium or the cable"
-                )
+                message = f"no frame for {STALL_NS // SECOND} s; check the medium or the cable"
+                box.error = SourceError(box.name, Reason.STALLED, message)
 
     def _next_ended(self) -> Mailbox | None:
         for box in self._boxes:

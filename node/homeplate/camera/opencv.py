@@ -12,10 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from homeplate.camera.errors import Reason, SourceError
 from homeplate.camera.masks import apply_masks
 from homeplate.domain.passage import Frame, Image
 from homeplate.domain.source import SourceSettings
-from homeplate.errors import CameraError
 
 SECOND = 1_000_000_000
 OPEN_TIMEOUT_MS = READ_TIMEOUT_MS = 10_000
@@ -49,7 +49,7 @@ class VideoFileSource:
         """Yield the file's frames in order; stream time follows from the frame rate.
 
         Raises:
-            CameraError: the file is missing, empty, not a video, or cannot be decoded; or, after the frames that could
+            SourceError: the file is missing, empty, not a video, or cannot be decoded; or, after the frames that could
                 be read, it is truncated.
         """
         capture = self._open()
@@ -85,33 +85,39 @@ class VideoFileSource:
         try:
             capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, timeouts)
         except cv2.error as error:
-            raise self._error("cannot be opened as a video; convert it to MP4 or AVI") from error
+            raise self._error(Reason.FORMAT, "cannot be opened as a video; convert it to MP4 or AVI") from error
         if not capture.isOpened():
-            raise self._error("cannot be opened as a video (truncated, or of an unknown format); convert it again")
+            raise self._error(
+                Reason.FORMAT, "cannot be opened as a video (truncated, or of an unknown format); convert it again"
+            )
         return capture
 
     def _checked_path(self) -> Path:
         text = str(self._settings.path)
         if _SCHEME.match(text):
-            raise self._error("is an address, not a path; only plain files are opened")
+            raise self._error(Reason.REFUSED, "is an address, not a path; only plain files are opened")
         path = Path(text).absolute()
         try:
-            if not path.is_file():
-                raise self._error("no such file" if not path.exists() else "is no regular file")
+            if path.exists() and not path.is_file():
+                raise self._error(Reason.REFUSED, "is no regular file")
             with path.open("rb") as file:
                 head = file.read(HEAD_BYTES)
+        except FileNotFoundError as error:
+            raise self._error(Reason.MISSING, "no such file") from error
         except OSError as error:
-            raise self._error(f"cannot be read: {error.strerror}") from error
+            raise self._error(Reason.UNREADABLE, f"cannot be read: {error.strerror}") from error
         if not head:
-            raise self._error("is empty")
+            raise self._error(Reason.EMPTY, "is empty")
         if not container(head):
-            raise self._error("is no AVI, MP4, Matroska or MPEG-TS video; convert it to MP4 or AVI")
+            raise self._error(Reason.FORMAT, "is no AVI, MP4, Matroska or MPEG-TS video; convert it to MP4 or AVI")
         return path
 
     def _frame_rate(self, capture: cv2.VideoCapture) -> float:
         fps = capture.get(cv2.CAP_PROP_FPS)
         if not math.isfinite(fps) or not FPS_LEAST <= fps <= FPS_MOST:
-            raise self._error(f"claims {fps:g} frames a second; convert it to a constant rate of 1 to 240")
+            raise self._error(
+                Reason.FORMAT, f"claims {fps:g} frames a second; convert it to a constant rate of 1 to 240"
+            )
         return fps
 
     def _read(self, capture: cv2.VideoCapture) -> Image | None:
@@ -119,23 +125,29 @@ class VideoFileSource:
         try:
             good, image = capture.read()
         except cv2.error as error:
-            raise self._error("a frame cannot be decoded; convert it again") from error
+            raise self._error(Reason.FORMAT, "a frame cannot be decoded; convert it again") from error
         if not good or image is None:
             return None
         height, width = image.shape[:2]
         if not (SIDE_LEAST <= height <= SIDE_MOST and SIDE_LEAST <= width <= SIDE_MOST):
-            raise self._error(f"has frames of {width}x{height} pixels; a side has {SIDE_LEAST} to {SIDE_MOST}")
+            raise self._error(
+                Reason.FORMAT, f"has frames of {width}x{height} pixels; a side has {SIDE_LEAST} to {SIDE_MOST}"
+            )
         return np.asarray(image, np.uint8)
 
     def _check_end(self, delivered: int, claimed: float) -> None:
         """Tell the end of a file from a file that breaks off: FFmpeg reports both as the end."""
         if delivered == 0:
-            raise self._error("no frame can be decoded (truncated, or of an unknown codec); convert it to MP4 or AVI")
+            raise self._error(
+                Reason.FORMAT, "no frame can be decoded (truncated, or of an unknown codec); convert it to MP4 or AVI"
+            )
         if math.isfinite(claimed) and claimed - delivered > max(MISSING_LEAST, MISSING_SHARE * claimed):
-            raise self._error(f"breaks off: {delivered} of {claimed:.0f} frames could be read; copy the file again")
+            raise self._error(
+                Reason.TRUNCATED, f"breaks off: {delivered} of {claimed:.0f} frames could be read; copy the file again"
+            )
 
-    def _error(self, what: str) -> CameraError:
-        return CameraError(f"source {self.name}: {self._settings.path}: {what}")
+    def _error(self, reason: Reason, what: str) -> SourceError:
+        return SourceError(self.name, reason, f"{self._settings.path}: {what}")
 
 
 def container(head: bytes) -> bool:

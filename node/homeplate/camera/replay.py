@@ -1,15 +1,16 @@
 """Frames of a folder of pictures, in the order of their names; each may be a sighting of its own (stills)."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from homeplate.camera.errors import Reason, SourceError
 from homeplate.camera.masks import apply_masks
 from homeplate.domain.passage import Frame, Image
 from homeplate.domain.source import SourceSettings
-from homeplate.errors import CameraError
 
 SECOND = 1_000_000_000
 STILL_STEP_NS = SECOND
@@ -39,17 +40,16 @@ class FolderSource:
         """Yield the pictures in the order of their names. An index is a place in that order, so gaps are bad pictures.
 
         Raises:
-            CameraError: the folder is missing or holds no picture; or, after those that could be read, some could not.
+            SourceError: the folder is missing or holds no picture; or, after those that could be read, some could not.
         """
         step_ns = STILL_STEP_NS if self._settings.stills else PICTURE_STEP_NS
-        bad: list[str] = []
+        bad: list[tuple[int, Reason, str]] = []
         for index, path in enumerate(self._pictures()):
             if self._closed:
                 return
-            try:
-                image = load_picture(path)
-            except CameraError as error:
-                bad.append(str(error))
+            image = load_picture(path)
+            if isinstance(image, Unusable):
+                bad.append((index + 1, image.reason, image.what))
                 continue
             apply_masks(image, self._settings.masks)
             yield Frame(
@@ -61,7 +61,9 @@ class FolderSource:
                 still=self._settings.stills,
             )
         if bad:
-            raise CameraError(f"source {self.name}: {len(bad)} pictures could not be read, the first: {bad[0]}")
+            number, reason, what = bad[0]
+            where = f"{self._settings.path}: {len(bad)} pictures could not be read"
+            raise SourceError(self.name, reason, f"{where}; number {number} in the order of names {what}")
 
     def close(self) -> None:
         """End `frames` before the next one."""
@@ -72,36 +74,44 @@ class FolderSource:
         try:
             found = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in SUFFIXES and p.is_file()]
         except OSError as error:
-            raise CameraError(f"source {self.name}: {folder}: {error.strerror}; name a folder of pictures") from error
+            reason = Reason.MISSING if isinstance(error, FileNotFoundError) else Reason.UNREADABLE
+            raise SourceError(self.name, reason, f"{folder}: {error.strerror}; name a folder of pictures") from error
         if not found:
-            raise CameraError(f"source {self.name}: {folder}: holds no {', '.join(sorted(SUFFIXES))} picture")
+            raise SourceError(self.name, Reason.EMPTY, f"{folder}: holds no {', '.join(sorted(SUFFIXES))} picture")
         return found
 
 
-def load_picture(path: Path) -> Image:
-    """Return a picture as [H, W, 3] BGR.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unusable:
+    """Why a file is no picture that can be used."""
 
-    Raises:
-        CameraError: it is unreadable, empty, too large, truncated or no picture.
-    """
+    reason: Reason
+    what: str
+
+
+def load_picture(path: Path) -> Image | Unusable:
+    """Return a picture as [H, W, 3] BGR, or why there is none."""
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise CameraError(f"{path}: larger than {MOST_BYTES} bytes")
+            return Unusable(reason=Reason.REFUSED, what=f"is larger than {MOST_BYTES} bytes")
         content = path.read_bytes()
     except OSError as error:
-        raise CameraError(f"{path}: {error.strerror}") from error
-    if not content:
-        raise CameraError(f"{path}: is empty")
+        return Unusable(reason=Reason.UNREADABLE, what=f"cannot be read: {error.strerror}")
+    return _decoded(content) if content else Unusable(reason=Reason.EMPTY, what="is empty")
+
+
+def _decoded(content: bytes) -> Image | Unusable:
     if truncated(content):
-        raise CameraError(f"{path}: is truncated; copy it again")
+        return Unusable(reason=Reason.TRUNCATED, what="is truncated; copy it again")
     try:
         image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise CameraError(f"{path}: cannot be decoded") from error
+    except cv2.error:
+        image = None
     if image is None:
-        raise CameraError(f"{path}: cannot be decoded; convert it to JPEG, PNG or WebP")
+        return Unusable(reason=Reason.FORMAT, what="cannot be decoded; convert it to JPEG, PNG or WebP")
     if not all(SIDE_LEAST <= side <= SIDE_MOST for side in image.shape[:2]):
-        raise CameraError(f"{path}: has {image.shape[1]}x{image.shape[0]} pixels; a side has 16 to 16384")
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        return Unusable(reason=Reason.REFUSED, what=f"has {size} pixels; a side has {SIDE_LEAST} to {SIDE_MOST}")
     return np.asarray(image, np.uint8)
 
 
