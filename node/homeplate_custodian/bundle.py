@@ -36,6 +36,7 @@ from homeplate.trust.metadata import (
     REGISTRY,
     TARGETS_FOLDER,
     TIMESTAMP,
+    root_mark,
     stored_name,
 )
 from homeplate.trust.schema import RootMark
@@ -118,6 +119,7 @@ def publish(custody: Path, now_s: int, registry: Mapping[str, bytes], operator: 
     """
     new = _Publication(custody=custody, now_s=now_s)
     online = signer(custody / ONLINE_ROLE)
+    _next_root(new)
     _top(new)
     _role(new, REGISTRY, registry)
     _role(new, OPERATOR, operator)
@@ -151,6 +153,17 @@ def _newest(folder: Path, role: str) -> int | None:
     """Return the highest version of a role's metadata in the folder; None where it has none."""
     found = [path.name.removesuffix(f".{role}.json") for path in folder.glob(f"*.{role}.json")]
     return max((int(text) for text in found if text.isdigit()), default=None)
+
+
+def _next_root(new: _Publication) -> None:
+    """Add the next root where the last one nears its end and the root's key is here; nodes follow the chain."""
+    last = _newest(new.folder, ROOT_ROLE)
+    if last is None or signer(new.custody / ROOT_ROLE) is None:
+        return
+    root = _parse(read_bounded(new.folder / f"{last}.root.json", MAX_METADATA_BYTES), Root)
+    if root.expires <= new.after(_RENEW_DAYS):
+        data = make_root(new.custody, root_mark(root), version=last + 1, now_s=new.now_s)
+        new.files[f"{last + 1}.root.json"] = data
 
 
 def _top(new: _Publication) -> None:

@@ -279,7 +279,9 @@ def check_roles(trusted: TrustedMetadataSet) -> bool:
     """
     top, root = trusted.targets, trusted.root
     if set(root.unrecognized_fields) != {MARK_FIELD}:
-        raise TrustError(f"the root has unknown fields: {', '.join(sorted(root.unrecognized_fields))}")
+        raise TrustError(
+            f"the root has unknown fields: {', '.join(sorted({*root.unrecognized_fields} - {MARK_FIELD}))}"
+        )
     if top.targets:
         raise TrustError("targets.json signs targets itself; only registry and operator may")
     delegated = _delegated(top.delegations)

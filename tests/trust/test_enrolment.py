@@ -1,0 +1,69 @@
+"""An enrolment request is whole, of one node, and signed by the TLS key that it brings."""
+
+import json
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from homeplate.errors import TrustError
+from homeplate.trust.enrolment import MAX_REQUEST_BYTES, fingerprint, read_request
+from tests.trust import forge
+from tests.trust.forge import PSEUDONYM
+
+
+def changed(**fields: Any) -> bytes:
+    return json.dumps(json.loads(forge.enrolment()[0]) | fields).encode()
+
+
+def test_a_request_is_read_as_it_was_made():
+    data, hot_list = forge.enrolment()
+    request = read_request(data)
+    assert request.pseudonym == PSEUDONYM.hex()
+    assert request.hot_list_public == hot_list.public_bytes.hex()
+    assert request.cameras == ["north"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"pseudonym": "00" * 16}, "not of this node"),
+        ({"pseudonym": "../x"}, "not what it should be"),
+        ({"record_public": "00"}, "not what it should be"),
+        ({"record_public": "00" * 32, "ledger_public": "00" * 32}, "one key for two uses"),
+        ({"cameras": ["North Street"]}, "not what it should be"),
+        ({"surprise": 1}, "unknown field"),
+        ({"csr_pem": ""}, "no certificate signing request"),
+        ({"csr_pem": forge.csr("another")}, "not of this node"),
+        ({"csr_pem": forge.csr(PSEUDONYM.hex(), ec.SECP384R1())}, "not P-256"),
+    ],
+    ids=range(9),
+)
+def test_a_request_that_is_wrong_is_refused_by_name(fields: dict[str, Any], says: str):
+    with pytest.raises(TrustError, match=says):
+        read_request(changed(**fields))
+
+
+def test_a_signing_request_that_its_key_did_not_sign_is_refused():
+    import base64
+
+    pem = json.loads(forge.enrolment()[0])["csr_pem"]
+    der = bytearray(base64.b64decode("".join(pem.splitlines()[1:-1])))
+    der[-1] ^= 1
+    body = base64.b64encode(bytes(der)).decode()
+    with pytest.raises(TrustError):
+        read_request(
+            changed(csr_pem=f"-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n")
+        )
+
+
+def test_a_request_that_is_too_large_is_refused_before_it_is_parsed():
+    with pytest.raises(TrustError, match="larger than"):
+        read_request(b" " * (MAX_REQUEST_BYTES + 1))
+
+
+def test_another_request_has_another_fingerprint():
+    one, other = forge.enrolment()[0], forge.enrolment()[0]
+    assert fingerprint(one) == fingerprint(one)
+    assert fingerprint(one) != fingerprint(other)
+    assert len(fingerprint(one).split()) == 8
