@@ -2,7 +2,7 @@
 
 Within a boot node time is CLOCK_BOOTTIME and nothing else, so a jump of the wall clock changes no age. Across boots the
 time off is the wall clock minus the high-water mark, believed only within `PLAUSIBLE_OFF_NS`; a longer step is
-quarantined, a step back counts as no time off (ARCHITECTURE 3, docs/decisions/0005-node-time.md).
+quarantined, a step back counts as no time off (ARCHITECTURE 3, docs/decisions/0051-node-time.md).
 
 The rule that keeps lives short: node time is never handed out beyond what a mark on disk already covers. After a power
 cut the next boot starts at that mark, so powered-on time is counted in full and node time never goes back.

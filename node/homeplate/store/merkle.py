@@ -1,7 +1,7 @@
 """The Merkle tree of RFC 6962 section 2.1, as far as a log needs it: leaf hashes in, roots out. No files.
 
 A `Frontier` holds the roots of the complete subtrees that a tree of its size is made of, so that the root after each
-append costs O(log n). `docs/decisions/0006-ledger.md` says why these lines are ours.
+append costs O(log n). `docs/decisions/0052-ledger.md` says why these lines are ours.
 """
 
 import hashlib
