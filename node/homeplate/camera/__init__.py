@@ -8,7 +8,7 @@ from homeplate.clock import perf_ns
 from homeplate.domain.source import SourceKind, SourceSettings
 from homeplate.ports import FrameSource
 
-__all__ = ["FolderSource", "VideoFileSource", "identity", "open_source"]
+__all__ = ["FolderSource", "PacedSource", "VideoFileSource", "identity", "open_source"]
 
 
 def open_source(settings: SourceSettings, start_ns: int) -> FrameSource:
