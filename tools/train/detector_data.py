@@ -33,6 +33,10 @@ LEAST_WIDTH, LEAST_HEIGHT = 10.0, 4.5
 """Plates smaller than this in the network's input are neither learnt nor held against the network."""
 SOURCE_WEIGHT = {"chirag": 0.25, "rhit": 0.6, "openimages": 1.3}
 """How often a picture of a source is drawn; chirag's boxes are loose and many of its pictures are one plate."""
+TRUSTED_HEIGHT = 16.0
+"""Pixels of height in the labelled picture from which a plate's box is wholly believed."""
+CROP_BORDER = 0.965
+"""Share of a real plate crop's width and height that is plate; the rest is background around it."""
 RENDERED = "synthetic"
 HELD_OUT_CACHE = Path("tools/train/runs/split.json")
 SQUARED = frozenset({"chirag", "rhit"})
@@ -41,11 +45,15 @@ SQUARED = frozenset({"chirag", "rhit"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plate:
-    """A plate in a picture: box [4] (left, top, right, bottom, pixels), corners [4, 2] clockwise from the top left."""
+    """A plate in a picture: box [4] (left, top, right, bottom, pixels), corners [4, 2] clockwise from the top left.
+
+    `trust` weighs its box: labels are drawn to a pixel or two, which is much of a small plate.
+    """
 
     box: Floats
     corners: Floats | None = None
     ignored: bool = False
+    trust: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,40 +187,43 @@ class Sampler:
         canvas[top:bottom, left:right] = cv2.warpAffine(
             picture, inner, (right - left, bottom - top), borderValue=(fill, fill, fill)
         )
-        return [plate for box in boxes if (plate := _moved(box, matrix, cell)) is not None]
+        moved = [(box, _moved(box, matrix, cell)) for box in boxes]
+        return [replace(plate, trust=_trust(entry.source, box)) for box, plate in moved if plate is not None]
 
-    def _plate(self) -> tuple[Picture, float]:
-        """A picture of a plate and the aspect it has in the world (crops of real ones were squeezed to one shape)."""
+    def _plate(self) -> tuple[Picture, float, float]:
+        """A picture of a plate, its aspect in the world (real crops were squeezed), and how much of it is plate."""
         pack, entries = self._plates[int(self._rng.integers(len(self._plates)))]
         entry = entries[int(self._rng.integers(len(entries)))]
-        aspect = entry.width / entry.height if entry.source == RENDERED else self._rng.uniform(1.65, 2.3)
-        return pack.picture(entry), aspect * math.exp(self._rng.normal(0, 0.05))
+        aspect, border = entry.width / entry.height, 1.0
+        if entry.source != RENDERED:
+            aspect, border = self._rng.uniform(1.65, 2.3), CROP_BORDER
+        return pack.picture(entry), aspect * math.exp(self._rng.normal(0, 0.05)), border
 
     def _covered(self, canvas: Picture, plate: Plate) -> Plate:
         """The plate with another one pasted over it."""
         left, top, right, bottom = plate.box
         if plate.ignored or right - left < 14:
             return plate
-        crop, aspect = self._plate()
+        crop, aspect, border = self._plate()
         wide = float(right - left) * self._rng.uniform(1.0, 1.1)
         quad = _quad(self._rng, wide, aspect, (float(left + right) / 2, float(top + bottom) / 2))
-        return self._pasted(canvas, crop, quad) or plate
+        return self._pasted(canvas, crop, quad, border) or plate
 
     def _added(self, canvas: Picture, plates: Sequence[Plate]) -> list[Plate]:
         """A plate pasted where there is none, if there is room."""
         rng, (width, height) = self._rng, self._size
         wide = math.exp(rng.normal(math.log(38), 0.5))
         centre = (rng.uniform(wide, max(wide + 1, width - wide)), rng.uniform(wide, max(wide + 1, height - wide)))
-        crop, aspect = self._plate()
+        crop, aspect, border = self._plate()
         quad = _quad(rng, wide, aspect, centre)
         low, high = quad.min(0) - 4, quad.max(0) + 4
         for plate in plates:
             if (plate.box[:2] < high).all() and (plate.box[2:] > low).all():
                 return []
-        made = self._pasted(canvas, crop, quad)
+        made = self._pasted(canvas, crop, quad, border)
         return [made] if made else []
 
-    def _pasted(self, canvas: Picture, crop: Picture, quad: Floats) -> Plate | None:
+    def _pasted(self, canvas: Picture, crop: Picture, quad: Floats, border: float) -> Plate | None:
         height, width = canvas.shape[:2]
         low, high = np.floor(quad.min(0)).astype(int) - 1, np.ceil(quad.max(0)).astype(int) + 2
         if (low < 0).any() or high[0] > width or high[1] > height:
@@ -230,6 +241,7 @@ class Sampler:
         gain = float(np.clip((region.mean() + 8) / (crop.mean() + 8), 0.3, 1.3)) ** self._rng.uniform(0.3, 1.0)
         laid = cv2.warpPerspective(crop, matrix, shape, borderMode=cv2.BORDER_REPLICATE) * np.float32(gain)
         region[:] = np.clip(region * (1 - mask) + laid * mask, 0, 255).astype(np.uint8)
+        quad = quad.mean(0) + (quad - quad.mean(0)) * np.float32(border)
         box = np.concatenate((quad.min(0), quad.max(0))).astype(np.float32)
         return Plate(box=box, corners=quad.astype(np.float32), ignored=bool(np.ptp(quad[:, 0]) < LEAST_WIDTH))
 
@@ -270,6 +282,11 @@ def _placement(rng: np.random.Generator, entry: Entry, cell: tuple[int, int]) ->
         shift[axis] = np.clip(shift[axis], low, high)
     shrink = 1.0 if across > 0.7 or rng.random() < 0.15 else min(1.0, across * 1.25)
     return np.column_stack((linear, shift)), shrink
+
+
+def _trust(source: str, box: Floats) -> float:
+    """How far a label's box is believed, 0..1."""
+    return float(np.clip((box[3] - box[1]) / TRUSTED_HEIGHT, 0.2, 1.0)) * (0.2 if source == "chirag" else 1.0)
 
 
 def _moved(box: Floats, matrix: NDArray[np.float64], cell: tuple[int, int, int, int]) -> Plate | None:
@@ -357,6 +374,7 @@ def targets(plates: Sequence[Plate], size: tuple[int, int]) -> dict[str, Floats]
     columns, rows = size[0] // STRIDE, size[1] // STRIDE
     out = {
         "heat": np.zeros((rows, columns), np.float32),
+        "near": np.zeros((rows, columns), np.float32),
         "weight": np.zeros((rows, columns), np.float32),
         "box": np.zeros((4, rows, columns), np.float32),
         "corners": np.zeros((8, rows, columns), np.float32),
@@ -383,8 +401,9 @@ def _mark(out: dict[str, Floats], plate: Plate, columns: int, rows: int) -> None
     column, row = np.minimum((middle / STRIDE).astype(int), (columns - 1, rows - 1))
     bell[row, column] = 1.0
     out["heat"] = np.where((out["heat"] < 0) & (bell < 0.2), out["heat"], np.maximum(out["heat"], bell))
-    near = (bell > 0.25) & (bell > out["weight"])
-    out["weight"][near] = bell[near]
+    near = (bell > 0.25) & (bell > out["near"])
+    out["near"][near] = bell[near]
+    out["weight"][near] = bell[near] * plate.trust
     out["box"][:, near] = plate.box[:, None]
     known = 0.0
     if plate.corners is not None:

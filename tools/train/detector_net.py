@@ -27,10 +27,10 @@ DISTANCE_LIMIT = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSize:
-    """Channels of the five reductions (strides 2 to 32), residual blocks at strides 8, 16 and 32, neck channels."""
+    """Channels of the five reductions (strides 2 to 32), residual blocks at strides 4 to 32, channels of the neck."""
 
     channels: tuple[int, int, int, int, int] = (16, 32, 64, 96, 128)
-    blocks: tuple[int, int, int] = (2, 2, 2)
+    blocks: tuple[int, int, int, int] = (1, 1, 2, 2)
     neck: int = 64
 
 
@@ -47,9 +47,14 @@ class _Block(nn.Module):
         super().__init__()
         self.first = _unit(channels, channels)
         self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
+        nn.init.zeros_(self.second[1].weight)  # a block begins as the identity (Goyal 2017)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return functional.relu(x + self.second(self.first(x)))
+
+
+def _blocks(channels: int, count: int) -> list[_Block]:
+    return [_Block(channels) for _ in range(count)]
 
 
 class PlateNet(nn.Module):
@@ -60,14 +65,10 @@ class PlateNet(nn.Module):
         size = size or NetworkSize()
         half, quarter, eighth, sixteenth, last = size.channels
         counts = size.blocks
-        self.eighth = nn.Sequential(
-            _unit(3, half, 2),
-            _unit(half, quarter, 2),
-            _unit(quarter, eighth, 2),
-            *[_Block(eighth) for _ in range(counts[0])],
-        )
-        self.sixteenth = nn.Sequential(_unit(eighth, sixteenth, 2), *[_Block(sixteenth) for _ in range(counts[1])])
-        self.last = nn.Sequential(_unit(sixteenth, last, 2), *[_Block(last) for _ in range(counts[2])])
+        self.quarter = nn.Sequential(_unit(3, half, 2), _unit(half, quarter, 2), *_blocks(quarter, counts[0]))
+        self.eighth = nn.Sequential(_unit(quarter, eighth, 2), *_blocks(eighth, counts[1]))
+        self.sixteenth = nn.Sequential(_unit(eighth, sixteenth, 2), *_blocks(sixteenth, counts[2]))
+        self.last = nn.Sequential(_unit(sixteenth, last, 2), *_blocks(last, counts[3]))
         self.lateral = nn.ModuleList(nn.Conv2d(c, size.neck, 1) for c in (eighth, sixteenth, last))
         self.smooth = nn.ModuleList(_unit(size.neck, size.neck) for _ in range(2))
         self.head = _unit(size.neck, size.neck)
@@ -79,7 +80,7 @@ class PlateNet(nn.Module):
             bias[0] = -4.6  # a prior of 1 % (RetinaNet), else the first steps are spent on the empty cells
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        eighth = self.eighth(x)
+        eighth = self.eighth(self.quarter(x))
         sixteenth = self.sixteenth(eighth)
         last = self.last(sixteenth)
         merged = self.lateral[1](sixteenth) + functional.interpolate(self.lateral[2](last), scale_factor=2.0)
