@@ -133,7 +133,7 @@ def test_a_car_that_goes_the_other_way_is_counted():
 
 
 def test_every_still_is_a_sighting_of_its_own_without_gate_second_look_or_direction():
-    seen = both(car("7ABC123", [0, 1], dx=0, confidence=0.6), car("8XYZ987", [1], y=320, confidence=0.6))
+    seen = both(car("7ABC123", [0, 1], dx=0, confidence=0.7), car("8XYZ987", [1], y=320, confidence=0.7))
     settings = replace(SETTINGS, kind=SourceKind.FOLDER, stills=True, directions=frozenset({Direction.LEFT}))
     script = Script(seen, moves=lambda _: False)
     pipeline, passages = process(script, 2, settings=settings, still=True)
