@@ -155,6 +155,15 @@ def _pins(given: tuple[str, ...], certificate: Path | None) -> list[bytes]:
     return pins
 
 
+@agency.command("next-key")
+@_CUSTODY
+@click.argument("identifier")
+def agency_next_key(custody: Path, identifier: str) -> None:
+    """Draft the sealing key that follows the newest one; keys are for 90 days."""
+    path = provision.add_key(custody, identifier, now_s=_now_s())
+    click.echo(f"{path}: the agency's next private sealing key; destroying an old one ends what was sealed to it")
+
+
 @agency.command("remove")
 @_CUSTODY
 @click.argument("identifier")

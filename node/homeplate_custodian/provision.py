@@ -16,9 +16,9 @@ from tuf.api.metadata import Metadata, Root
 from homeplate.domain.agency import KemKind
 from homeplate.domain.hotlist import HotListEntry
 from homeplate.domain.record import DAY_SECONDS, NANOSECONDS, Part, StorageClass
-from homeplate.domain.rules import Trigger
+from homeplate.domain.rules import RETENTION_CAP_S, Trigger
 from homeplate.errors import ConfigError
-from homeplate.sealing.keys import generate_sealing_key, save_sealing_key
+from homeplate.sealing.keys import SealingPrivateKey, generate_sealing_key, save_sealing_key
 from homeplate.sealing.seal import seal_hot_list
 from homeplate.trust import contents
 from homeplate.trust.agencies import agencies, to_agency
@@ -53,6 +53,7 @@ from homeplate.trust.schema import (
     SealingKeyEntry,
     decode,
     encode,
+    why,
 )
 from homeplate_custodian.authority import create_authority, issue_client
 from homeplate_custodian.bundle import ROLE_FOLDERS, make_root, publish
@@ -107,7 +108,7 @@ def init(
     try:
         mark = msgspec.convert(fields, RootMark)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"that cannot be in a root: {error}") from error
+        raise ConfigError(f"that cannot be in a root: {why(error)}") from error
     for role in ROLE_FOLDERS:
         make_role_key(custody / role)
     _save(custody, REGISTRY_TARGET, RegistryFile(agencies=[]))
@@ -163,7 +164,6 @@ def add_agency(
     if authority_pem is None:
         authority_pem = read_bounded(custody / "authority" / "ca.crt", MAX_METADATA_BYTES).decode()
     key = generate_sealing_key(kem)
-    dates = {"not_before_s": now_s - DAY_SECONDS, "not_after_s": now_s + SEALING_KEY_DAYS * DAY_SECONDS}
     endpoint = EndpointEntry(
         network=network, port=port, tls_name=tls_name, authority_pem=authority_pem, pins=[pin.hex() for pin in pins]
     )
@@ -174,7 +174,7 @@ def add_agency(
         jurisdiction=jurisdiction,
         ori=ori,
         endpoints=[endpoint],
-        sealing_keys=[SealingKeyEntry(kem=kem, public=key.public_bytes.hex(), **dates)],
+        sealing_keys=[_key_entry(key, now_s - DAY_SECONDS)],
     )
     draft = _load(custody, REGISTRY_TARGET, RegistryFile)
     if any(identifier.casefold() == other.identifier.casefold() for other in draft.agencies):
@@ -182,10 +182,48 @@ def add_agency(
     checked = _checked(RegistryFile(agencies=[*draft.agencies, entry]))
     if not unsafe_unchecked:
         to_agency(entry, home)
+    path = _save_key(custody, identifier, key)
+    _save(custody, REGISTRY_TARGET, checked)
+    return path
+
+
+def add_key(custody: Path, identifier: str, *, now_s: int) -> Path:
+    """Draft an agency's next sealing key, to follow its newest; return the private key's file.
+
+    Keys that ended longer ago than any record may live leave the entry. Destroying an old private key ends every copy
+    of what was sealed to it.
+
+    Raises:
+        ConfigError: where the registry's draft has no such agency.
+    """
+    draft = _load(custody, REGISTRY_TARGET, RegistryFile)
+    entry = next((one for one in draft.agencies if one.identifier == identifier), None)
+    if entry is None:
+        raise ConfigError(f"the registry has no entry {identifier}; `bundle show` lists them")
+    newest = max(entry.sealing_keys, key=lambda one: one.not_after_s)
+    key = generate_sealing_key(newest.kem)
+    kept = [one for one in entry.sealing_keys if one.not_after_s > now_s - RETENTION_CAP_S]
+    keys = [*kept, _key_entry(key, max(now_s, newest.not_after_s - DAY_SECONDS))]
+    changed = [msgspec.structs.replace(one, sealing_keys=keys) if one is entry else one for one in draft.agencies]
+    checked = _checked(RegistryFile(agencies=changed))
+    path = _save_key(custody, identifier, key)
+    _save(custody, REGISTRY_TARGET, checked)
+    return path
+
+
+def _key_entry(key: SealingPrivateKey, not_before_s: int) -> SealingKeyEntry:
+    return SealingKeyEntry(
+        kem=key.kem,
+        public=key.public_bytes.hex(),
+        not_before_s=not_before_s,
+        not_after_s=not_before_s + SEALING_KEY_DAYS * DAY_SECONDS,
+    )
+
+
+def _save_key(custody: Path, identifier: str, key: SealingPrivateKey) -> Path:
     path = custody / "agencies" / identifier / f"{key.key_id.hex()}.key"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     save_sealing_key(key, path)
-    _save(custody, REGISTRY_TARGET, checked)
     return path
 
 

@@ -11,6 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from homeplate.domain.record import DAY_SECONDS, NANOSECONDS, Part
 from homeplate.errors import ConfigError, HomeplateError, SealingError, TrustError
+from homeplate.policy.allowlist import sealing_key
 from homeplate.sealing.keys import load_sealing_key
 from homeplate.trust.bundle import install_bundle
 from homeplate_custodian import provision
@@ -76,6 +77,19 @@ def test_an_agencys_private_key_opens_what_its_registry_key_seals(custody: Path)
     agency = next(one for one in provision.published(custody, now_s=NOW_S).registry if one.identifier == "davis")
     assert load_sealing_key(path).key_id == agency.sealing_keys[0].key_id
     assert agency.sealing_keys[0].not_before_s < NOW_S < agency.sealing_keys[0].not_after_s
+
+
+def test_sealing_keys_follow_one_another_without_a_gap(custody: Path):
+    for day in range(0, 400, 80):
+        now_s = NOW_S + day * DAY_SECONDS
+        forge.published(custody, now_s)
+        agency = provision.published(custody, now_s=now_s).registry[0]
+        assert sealing_key(agency, now_s) is not None
+        assert len(agency.sealing_keys) <= 3
+        provision.add_key(custody, SAN_DIEGO, now_s=now_s)
+    assert len(list((custody / "agencies" / SAN_DIEGO).glob("*.key"))) == 6
+    with pytest.raises(ConfigError, match="no entry nobody"):
+        provision.add_key(custody, "nobody", now_s=NOW_S)
 
 
 def test_taking_back_a_grant_an_agency_or_a_rule_shows_in_the_next_publication(custody: Path):

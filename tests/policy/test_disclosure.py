@@ -97,6 +97,11 @@ def test_a_passage_whose_time_is_over_is_not_sealed_any_more():
     assert found.refused[0][2].startswith("past-its-date:")
 
 
+def test_a_capture_time_ahead_of_the_clock_lengthens_no_life():
+    ahead = decided(rule(retention_s=1200), captured_s=NOW_S + 5000).dispositions
+    assert ahead == decided(rule(retention_s=1200), captured_s=NOW_S).dispositions
+
+
 def test_of_two_rules_for_one_recipient_and_class_the_first_decides():
     found = decided(rule("hits"), replace(EVERYTHING, storage=StorageClass.OUTGOING), demo=True)
     assert [kept.rule for kept in found.dispositions] == ["hits"]

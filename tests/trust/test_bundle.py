@@ -360,7 +360,7 @@ def test_an_empty_allowlist_is_installed_and_stops_everything(custody: Path, ins
 
 
 def test_one_body_in_both_roles_cannot_prove_that_recipients_are_in_state(tmp_path: Path):
-    one = forge.custody(tmp_path / "one", operator_body=" department  of JUSTICE ")
+    one = forge.custody(tmp_path / "one", operator_body="department  of JUSTICE ")
     forge.published(one)
     assert not take(one, forge.node(tmp_path / "node", one)).independent
 

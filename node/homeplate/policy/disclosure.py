@@ -101,6 +101,8 @@ def decide(
         now_s: node time now.
         demo: whether the bundle's root is marked `demo`.
     """
+    # A file read faster than its frames' times is captured "later than now"; nothing may live longer for that.
+    captured_s = min(captured_s, now_s)
     kept: dict[tuple[str, StorageClass], Disposition] = {}
     refused: list[tuple[str, str, str]] = []
     for rule in narrowed(rules, narrowing):

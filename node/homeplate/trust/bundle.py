@@ -6,6 +6,7 @@ installed, and an installed bundle that is over is not read.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -138,9 +139,9 @@ def install_bundle(source: Path, installed: Path, now_ns: int, *, pseudonym: byt
         return load_bundle(installed, now_ns, pseudonym=pseudonym)
     bundle = _bundle(verified, pseudonym)
     before = _files_in_use(installed, now_ns)
-    for name, data in verified.files.items():
-        if name != TIMESTAMP:
-            write_durably(installed / name, data)
+    # Roots next to last: a next root may have rotated the key of the timestamp that still lies there.
+    for name in sorted(verified.files.keys() - {TIMESTAMP}, key=lambda name: (name.endswith("root.json"), name)):
+        write_durably(installed / name, verified.files[name])
     write_durably(installed / TIMESTAMP, verified.files[TIMESTAMP])
     _forget(installed, keep={*verified.files, *before})
     return bundle
@@ -187,8 +188,10 @@ def _files_in_use(installed: Path, now_ns: int) -> Iterable[str]:
 
 def _forget(installed: Path, keep: set[str]) -> None:
     """Remove what neither this bundle nor the one before it uses; roots stay, because they are the chain of trust."""
-    for path in sorted(installed.rglob("*")):
-        name = path.relative_to(installed).as_posix()
-        if path.is_file() and name not in keep and not name.endswith("root.json"):
-            path.unlink(missing_ok=True)
-    sync_folder(installed)
+    # The new bundle counts already; what cannot be removed now does no harm and goes at the next installation.
+    with suppress(OSError):
+        for path in sorted(installed.rglob("*")):
+            name = path.relative_to(installed).as_posix()
+            if path.is_file() and name not in keep and not name.endswith("root.json"):
+                path.unlink(missing_ok=True)
+        sync_folder(installed)

@@ -4,6 +4,7 @@ They are what the bytes may say, not yet what is believed: `agencies` and `conte
 domain, and refuse what no value can hold. The custodian writes the same structs.
 """
 
+import re
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -19,7 +20,10 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}\Z")]
 Camera = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
 # Letters of the western alphabets: a name with look-alikes of another script is no name that a person can check.
 LegalName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9À-ÖØ-öø-ÿ .,'&()/-]{2,120}\Z")]
-Sentence = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,200}\Z")]
+# Neither control characters nor what turns the direction of writing: a log or a terminal would show another text.
+_PRINTED = r"[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
+Sentence = Annotated[str, msgspec.Meta(pattern=rf"^{_PRINTED}{{1,200}}\Z")]
+Body = Annotated[str, msgspec.Meta(pattern=rf"^(?=\S){_PRINTED}{{1,200}}\Z")]
 Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,40}\Z")]
 Hex16 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 Hex32 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -135,8 +139,8 @@ class RootMark(Entry, frozen=True, kw_only=True):
 
     demo: bool
     jurisdiction: Annotated[str, msgspec.Meta(pattern=r"^US-[A-Z]{2}\Z")]
-    registry_body: Sentence
-    operator_body: Sentence
+    registry_body: Body
+    operator_body: Body
 
 
 EntryT = TypeVar("EntryT", bound=Entry)
@@ -151,7 +155,12 @@ def decode(data: bytes, kind: type[EntryT], name: str) -> EntryT:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise TrustError(f"{name} is not what it should be: {error}") from error
+        raise TrustError(f"{name} is not what it should be: {why(error)}") from error
+
+
+def why(error: Exception) -> str:
+    """Return a parser's message without the pattern, which tells a person less than the key's path does."""
+    return re.sub(r"matching regex '.*'", "written as such a thing is written", str(error))
 
 
 def encode(entry: Entry) -> bytes:
