@@ -104,3 +104,18 @@ def test_the_split_of_a_folder_is_kept_and_gives_the_same_answer(tmp_path) -> No
     for number in range(0, 24, 2):
         pair = {f"detect/s/{number:02}.png", f"detect/s/{number + 1:02}.png"}
         assert len(pair & held_out) in {0, 2}
+
+
+def test_background_keeps_off_the_plates(tmp_path) -> None:
+    """Pieces that read as nothing never touch a plate, however large it is in the scene."""
+    (tmp_path / "detect").mkdir()
+    scene = np.zeros((400, 600, 3), np.uint8)
+    scene[150:250, 200:400] = 255
+    cv2.imwrite(str(tmp_path / "detect/0.png"), scene)
+    row = {"path": "detect/0.png", "width": 600, "height": 400, "boxes": [[200, 150, 400, 250]]}
+    (tmp_path / "detect/labels.jsonl").write_text(json.dumps(row) + "\n")
+    found = reader_data.background_samples(np.random.default_rng(2), tmp_path, 300)
+    assert found
+    for _, sample in found:
+        assert sample.text == ""
+        assert not reader_data.upright(sample, 0.0).any()

@@ -553,9 +553,15 @@ def _dark(rng: Random) -> Colour:
     return int(shade[0]), int(shade[1]), int(shade[2])
 
 
+LEAST_CONTRAST = 75
+"""Mean distance of ink and ground in grey levels: plates are made to be read, wear comes later."""
+
+
 def _us(rng: Random) -> Style:
     """Return a US layout with random colours, graphics, words and font."""
     light, dark = rng.integers(140, 256, 3), np.array(_dark(rng))
+    while (light - dark).mean() < LEAST_CONTRAST:
+        light, dark = rng.integers(140, 256, 3), np.array(_dark(rng))
     ground, ink = (light, dark) if rng.random() < 0.65 else (dark, light)
     top, bottom = float(rng.uniform(0.14, 0.32)), float(rng.uniform(0.72, 0.9))
     return Style(

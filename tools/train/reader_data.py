@@ -145,6 +145,41 @@ def detect_samples(data: Path, *, agreed: bool = True) -> list[tuple[str, Sample
     return samples
 
 
+def background_samples(random: Random, data: Path, count: int) -> list[tuple[str, Sample]]:
+    """Return pieces of scenes without a plate in them, each with its path; they read as nothing.
+
+    Args:
+        random: source of every choice.
+        data: folder of the training data.
+        count: of pieces; boxes that fall on a plate (grown by half) or off the scene are left out of it.
+    """
+    rows = [json.loads(line) for line in (data / "detect/labels.jsonl").read_text().splitlines()]
+    samples = []
+    for index in random.integers(len(rows), size=count):
+        row = rows[int(index)]
+        width = float(np.exp(random.uniform(np.log(40), np.log(300))))
+        height = width / random.uniform(1.2, 5)
+        left, top = random.uniform((0, 0), (row["width"], row["height"]))
+        box = (left, top, left + width, top + height)
+        if box[2] > row["width"] or box[3] > row["height"] or any(_touch(box, plate) for plate in row["boxes"]):
+            continue
+        image, corners = cut(picture(data / row["path"]), box)
+        sample = Sample(image=image, corners=corners, text="", jurisdiction=IGNORED, boxed=True, source="background")
+        samples.append((row["path"], sample))
+    return samples
+
+
+def _touch(box: Sequence[float], plate: Sequence[float]) -> bool:
+    """Return whether a box lies on a plate's box that was grown by half on each side."""
+    across, down = (plate[2] - plate[0]) / 2, (plate[3] - plate[1]) / 2
+    return (
+        box[0] < plate[2] + across
+        and box[2] > plate[0] - across
+        and box[1] < plate[3] + down
+        and box[3] > plate[1] - down
+    )
+
+
 def cut(scene: Image, box: Sequence[float]) -> tuple[Image, NDArray[np.float32]]:
     """Cut a boxed plate from a scene with a third of its size around it.
 

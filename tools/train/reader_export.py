@@ -10,7 +10,6 @@ import argparse
 import json
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -222,7 +221,7 @@ def least_jurisdiction(session: InferenceSession, samples: Sequence[Sample]) -> 
     right = probabilities.argmax(1) == [sample.jurisdiction for sample in known]
     order = np.argsort(-probabilities.max(1))
     precise = np.flatnonzero(np.cumsum(right[order]) / np.arange(1, len(order) + 1) >= JURISDICTION_PRECISION)
-    return float(round(probabilities.max(1)[order][precise[-1]], 3)) if len(precise) else 1.0
+    return round(float(probabilities.max(1)[order][precise[-1]]), 3) if len(precise) else 1.0
 
 
 def facts(counts: Mapping[str, int], least: float) -> dict[str, object]:
@@ -250,6 +249,7 @@ def main() -> None:
     parser.add_argument("--synthetic", type=int, default=300, help="synthetic plates to calibrate on, beside real ones")
     parser.add_argument("--synthetic-share", type=float, default=0.25)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--teacher", type=Path, help="as in the training, for plates to calibrate on")
     parser.add_argument("--method", choices=[m.name for m in CalibrationMethod], default="MinMax")
     export(parser.parse_args())
 
@@ -278,7 +278,7 @@ def export(options: argparse.Namespace) -> None:
     def quantised(part: Image) -> Floats:
         return np.asarray(session.run(None, {"plates": part})[0], np.float32)
 
-    counts = Counter(sample.source for pool in pools for sample in pool.samples)
+    counts = json.loads((options.run / "counts.json").read_text())
     least = least_jurisdiction(session, held_out)
     figures = {
         "shape": {"plates": [-1, HEIGHT, WIDTH, 3], "characters": [-1, SLOTS, len(ALPHABET)]},

@@ -11,19 +11,22 @@ from torch.nn import functional
 
 from tools.train.reader_data import ALPHABET, HEIGHT, SLOTS, WIDTH
 
+ROWS, COLUMNS = HEIGHT // 16, WIDTH // 4
+"""The map that the slots look at: finer across than down, since letters stand side by side."""
+
 
 class ConvBlock(nn.Module):
     """3x3 convolution, batch norm, ReLU; with a residual path where shapes allow."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        """Take channels in and out and the stride."""
+    def __init__(self, inputs: int, outputs: int, stride: tuple[int, int]) -> None:
+        """Take channels in and out and the strides down and across."""
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
-        self.residual = stride == 1 and inputs == outputs
+        self.residual = stride == (1, 1) and inputs == outputs
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map [N, inputs, H, W] to [N, outputs, H / stride, W / stride]."""
+        """Map [N, inputs, H, W] to [N, outputs, H / down, W / across]."""
         out = self.norm(self.conv(features))
         return functional.relu(out + features if self.residual else out)
 
@@ -54,10 +57,10 @@ def _whereabouts() -> Tensor:
 
     Without it the queries are all alike at first, and training needs thousands of steps to tell them apart.
     """
-    columns = (torch.arange(WIDTH // 8) + 0.5) * 8 / WIDTH
+    columns = (torch.arange(COLUMNS) + 0.5) / COLUMNS
     centres = (0.15 + 0.115 * torch.arange(SLOTS)).clamp(max=0.93)
     row = -(((columns - centres[:, None]) / 0.1) ** 2) / 2
-    return torch.cat([row.repeat(1, HEIGHT // 8), torch.zeros(1, HEIGHT * WIDTH // 64)])
+    return torch.cat([row.repeat(1, ROWS), torch.zeros(1, ROWS * COLUMNS)])
 
 
 class Reader(nn.Module):
@@ -68,14 +71,14 @@ class Reader(nn.Module):
         super().__init__()
         half = width // 2
         self.backbone = nn.Sequential(
-            ConvBlock(3, 32, 2),
-            ConvBlock(32, half, 2),
-            ConvBlock(half, half, 1),
-            ConvBlock(half, width, 2),
-            ConvBlock(width, width, 1),
-            ConvBlock(width, width, 1),
+            ConvBlock(3, 32, (2, 2)),
+            ConvBlock(32, half, (2, 2)),
+            ConvBlock(half, half, (1, 1)),
+            ConvBlock(half, width, (2, 1)),
+            ConvBlock(width, width, (2, 1)),
+            ConvBlock(width, width, (1, 1)),
         )
-        self.places = nn.Parameter(torch.randn(HEIGHT * WIDTH // 64, width) * 0.1)
+        self.places = nn.Parameter(torch.randn(ROWS * COLUMNS, width) * 0.1)
         self.mixers = nn.Sequential(*(Mixer(width, 4) for _ in range(mixers)))
         self.norm = nn.LayerNorm(width)
         self.queries = nn.Parameter(torch.randn(SLOTS + 1, width) * 0.5)

@@ -1,8 +1,9 @@
 """Train the reader: `python -m tools.train.reader_train --data DATA --run RUN --minutes N`.
 
 The schedule follows the time spent training, not the steps, since the machine is shared. Everything to go on with is in
-RUN/last.pt (written every `--every` seconds, resumed when it exists); RUN/log.jsonl has a line for each check. Weights
-are judged on the held-out split only: plain looks, looks worn down with a fixed seed, and synthetic Californian plates.
+RUN/last.pt (written every `--every` seconds, resumed when it exists); RUN/log.jsonl has a line for each check and
+RUN/counts.json says how many pictures of each source were learned from. Weights are judged on the held-out split only:
+plain looks, looks worn down with a fixed seed, and synthetic Californian plates.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import itertools
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,8 @@ CHECK_MARGIN = 0.07
 """Margin of the plain looks at the held-out plates."""
 WORN_AFTER = 150_000
 """Looks after which nearly all are worn down; the first are mostly clean, so that reading order is learned first."""
+BACKGROUND_PIECES, BACKGROUND_SHARE = 2000, 0.03
+"""Pieces of scenes without a plate, and how often one comes up: a detector's false alarm should read as nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -214,10 +218,13 @@ def load(options: argparse.Namespace) -> tuple[list[Pool], list[Sample], list[Sa
         detect += adopted(options.teacher, reader_data.detect_samples(options.data, agreed=False))
     taken = synthetic.material(options.data)
     rendered = synthetic.samples(options.seed, options.synthetic, taken)
+    random = np.random.default_rng(options.seed)
+    empty = reader_data.background_samples(random, options.data, BACKGROUND_PIECES)
     pools = [
         pool("read", 0.55 * (1 - options.synthetic_share), [s for path, s in read if path not in held_out]),
         pool("detect", 0.45 * (1 - options.synthetic_share), [s for path, s in detect if path not in held_out]),
         pool("synthetic", options.synthetic_share, rendered),
+        pool("background", BACKGROUND_SHARE, [s for path, s in empty if path not in held_out]),
     ]
     return pools, kept, synthetic.californian(999, 500, taken)
 
@@ -238,6 +245,8 @@ def train(options: argparse.Namespace) -> None:
     options.run.mkdir(parents=True, exist_ok=True)
     pools, held_out, california = load(options)
     sets = checks(held_out, california)
+    counts = Counter(sample.source for pool in pools for sample in pool.samples)
+    (options.run / "counts.json").write_text(json.dumps(counts) + "\n")
     print(json.dumps({p.name: len(p.samples) for p in pools} | {n: len(s[1]) for n, s in sets.items()}), flush=True)
     course, last = Course(options.rate, options.minutes), options.run / "last.pt"
     if last.exists():
