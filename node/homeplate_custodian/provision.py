@@ -140,51 +140,49 @@ def add_agency(
 ) -> Path:
     """Draft a registry entry with a new sealing key; return the private key's file, which is the agency's alone.
 
-    Args:
-        custody: the custody folder.
-        identifier: the agency's, in this project.
-        legal_name: written out.
-        kind: of `AgencyKind`.
-        jurisdiction: "US-CA".
-        network: address or range of its broker, canonical.
-        port: the broker's.
-        tls_name: the name that the broker's certificate carries.
-        pins: SHA-256 of the broker's public key info, current and next (see `authority.spki_pin`).
-        now_s: seconds since 1970.
-        ori: the agency's ORI, where it has one.
-        authority_pem: who issued the broker's certificate; this custody's own authority where left out.
-        kem: of the sealing key.
-        unsafe_unchecked: draft an entry that every node will refuse. The demo does, to show the refusal.
+    The arguments are `Agency`'s and `Endpoint`'s; `pins` come from `authority.spki_pin`, and `authority_pem` is this
+    custody's own authority where left out. `now_s` is in seconds since 1970; the key is good from the day before.
+    With `unsafe_unchecked` the entry is drafted though every node will refuse it: the demo shows that.
 
     Raises:
         TrustError: where a node would refuse the entry; the message says why.
         ConfigError: where the identifier is taken.
     """
-    home = mark_of(custody).jurisdiction
+    mark_of(custody)
     if authority_pem is None:
         authority_pem = read_bounded(custody / "authority" / "ca.crt", MAX_METADATA_BYTES).decode()
     key = generate_sealing_key(kem)
-    endpoint = EndpointEntry(
-        network=network, port=port, tls_name=tls_name, authority_pem=authority_pem, pins=[pin.hex() for pin in pins]
-    )
     entry = AgencyEntry(
         identifier=identifier,
         legal_name=legal_name,
         kind=kind,
         jurisdiction=jurisdiction,
         ori=ori,
-        endpoints=[endpoint],
+        endpoints=[
+            EndpointEntry(
+                network=network,
+                port=port,
+                tls_name=tls_name,
+                authority_pem=authority_pem,
+                pins=[pin.hex() for pin in pins],
+            )
+        ],
         sealing_keys=[_key_entry(key, now_s - DAY_SECONDS)],
     )
-    draft = _load(custody, REGISTRY_TARGET, RegistryFile)
-    if any(identifier.casefold() == other.identifier.casefold() for other in draft.agencies):
-        raise ConfigError(f"the registry has an entry {identifier} already; remove it first")
-    checked = _checked(RegistryFile(agencies=[*draft.agencies, entry]))
-    if not unsafe_unchecked:
-        to_agency(entry, home)
+    file = _with_agency(custody, entry, checked=not unsafe_unchecked)
     path = _save_key(custody, identifier, key)
-    _save(custody, REGISTRY_TARGET, checked)
+    _save(custody, REGISTRY_TARGET, file)
     return path
+
+
+def _with_agency(custody: Path, entry: AgencyEntry, *, checked: bool) -> RegistryFile:
+    draft = _load(custody, REGISTRY_TARGET, RegistryFile)
+    if any(entry.identifier.casefold() == other.identifier.casefold() for other in draft.agencies):
+        raise ConfigError(f"the registry has an entry {entry.identifier} already; remove it first")
+    file = _checked(RegistryFile(agencies=[*draft.agencies, entry]))
+    if checked:
+        to_agency(entry, mark_of(custody).jurisdiction)
+    return file
 
 
 def add_key(custody: Path, identifier: str, *, now_s: int) -> Path:
