@@ -12,6 +12,7 @@ import pytest
 from homeplate.camera.errors import Reason, SourceError
 from homeplate.capture import Outcome, SourceState
 from homeplate.capture.crop import encode_crop
+from homeplate.clock import SimulatedClock
 from homeplate.domain.hotlist import HotList, HotListEntry
 from homeplate.domain.plate import PlateText
 from homeplate.domain.record import HitKind, Part, StorageClass
@@ -263,7 +264,7 @@ def test_a_broken_source_is_named_and_counted_and_the_others_go_on(tmp_path):
 
 
 def test_a_source_that_cannot_be_identified_is_broken_too(tmp_path):
-    def missing():
+    def missing(_):
         raise SourceError("road", Reason.MISSING, "x.avi: no such file")
 
     node, feed = Node(tmp_path), film().feed()
@@ -306,6 +307,18 @@ def test_a_quarantined_clock_stops_capture_with_a_row(tmp_path):
     [row] = node.rows("capture.clock-quarantined")
     assert row.fields["reason"] == "the time leapt by 10 years; confirm it"
     assert node.opened() == []
+
+
+def test_a_file_ahead_of_node_time_is_kept_no_longer_for_that(tmp_path):
+    class Standing(SimulatedClock):
+        def advance_to(self, now_ns):
+            """The file is processed in no time."""
+
+    node = Node(tmp_path, make_clock=lambda: Standing(START_NS), terms=lambda: terms(rule(retention_s=1200)))
+    node.run(film().feed())
+    facts = node.opened()
+    assert facts[-1].first_captured_ns > START_NS + 3_000_000_000
+    assert all(f.keep_until_s <= NOW_S + 1200 for f in facts)
 
 
 def test_a_full_disk_ends_capture_and_the_next_run_keeps_what_was_not_kept(tmp_path):

@@ -139,6 +139,16 @@ def test_a_source_that_stalls_is_broken_and_holds_up_no_other():
     assert not mail.put(SCRIPT.frame(0, source="hangs"))
 
 
+def test_a_source_that_says_it_is_at_work_does_not_stall():
+    ticks = Ticks()
+    mail, stop = boxes(("slow", False), ticks=ticks), threading.Event()
+    ticks.now_ns = STALL_NS
+    mail.heard("slow")
+    ticks.now_ns = 2 * STALL_NS
+    mail.put(SCRIPT.frame(0, source="slow"))
+    assert isinstance(mail.take(stop), Frame)
+
+
 def test_closing_lets_a_waiting_source_go():
     mail = boxes(("road", False))
     [thread] = start((feed, mail, "road", 50))

@@ -74,6 +74,11 @@ class Mailboxes:
             self._change.notify_all()
             return True
 
+    def heard(self, name: str) -> None:
+        """Say that a source is at work though it delivers nothing yet."""
+        with self._change:
+            self._by_name[name].heard_ns = self._perf_ns()
+
     def end(self, name: str, error: BaseException | None = None) -> None:
         """Say that a source delivers no more, and why where it ended before its time."""
         with self._change:

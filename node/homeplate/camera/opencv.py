@@ -76,14 +76,17 @@ class VideoFileSource:
 
     def _open(self) -> cv2.VideoCapture:
         path = self._checked_path()
-        timeouts = [
+        given = [
+            # FFmpeg takes a thread and some frames a core otherwise, for each of many files.
+            cv2.CAP_PROP_N_THREADS,
+            1,
             cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
             OPEN_TIMEOUT_MS,
             cv2.CAP_PROP_READ_TIMEOUT_MSEC,
             READ_TIMEOUT_MS,
         ]
         try:
-            capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, timeouts)
+            capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, given)
         except cv2.error as error:
             raise self._error(Reason.FORMAT, "cannot be opened as a video; convert it to MP4 or AVI") from error
         if not capture.isOpened():

@@ -215,18 +215,18 @@ class Committer:
         key = self._key(passage, source_input)
         if key in self._committed:
             return Outcome.ALREADY_SEALED
-        now_s = self._clock.now_ns() // NANOSECONDS
+        now_ns = self._clock.now_ns()
         try:
             terms = self._terms()
         except TrustError as error:
             self._refused("*", ANY_RECIPIENT, f"no-bundle: {error}")
             return Outcome.NO_BUNDLE
-        decision = _decision(terms, passage, now_s)
+        decision = _decision(terms, passage, now_ns)
         for rule, recipient, reason in decision.refused:
             self._refused(rule, recipient, reason)
         if not decision.dispositions:
             return Outcome.NOTHING_KEPT
-        self._keep(passage, key, decision.dispositions, terms.recipients, now_s)
+        self._keep(passage, key, decision.dispositions, terms.recipients, now_ns // NANOSECONDS)
         return Outcome.SEALED
 
     def _key(self, passage: Passage, source_input: str) -> PassageKey:
@@ -310,14 +310,16 @@ class Committer:
         return RecordId(self._random_bytes(RECORD_ID_BYTES))
 
 
-def _decision(terms: Terms, passage: Passage, now_s: int) -> Decision:
+def _decision(terms: Terms, passage: Passage, now_ns: int) -> Decision:
+    now_s = now_ns // NANOSECONDS
     return decide(
         rules=terms.rules,
         narrowing=terms.narrowing,
         recipients=terms.recipients,
         hit=_hit(terms.hot_list, passage.text, now_s),
         camera=passage.source,
-        captured_s=passage.first_captured_ns // NANOSECONDS,
+        # A file may run ahead of node time; what is kept of it must not live longer for that.
+        captured_s=min(passage.first_captured_ns, now_ns) // NANOSECONDS,
         now_s=now_s,
         demo=terms.demo,
     )

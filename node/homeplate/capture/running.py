@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 
 import structlog
 
@@ -44,13 +45,13 @@ class Feed:
     """One source with its pipeline.
 
     Attributes:
-        identify: returns what a file is by its content (`camera.identity`); None for a live source, of which the
-            newest frame wins and nothing can be processed again.
+        identify: returns what a file is by its content (`camera.identity`) and calls what it is given now and then;
+            None for a live source, of which the newest frame wins and nothing can be processed again.
     """
 
     source: FrameSource
     pipeline: Pipeline
-    identify: Callable[[], str] | None
+    identify: Callable[[Callable[[], None]], str] | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -158,7 +159,7 @@ class Capture:
         name = feed.source.name
         try:
             if feed.identify is not None:
-                self._inputs[name] = feed.identify()
+                self._inputs[name] = feed.identify(partial(self._mail.heard, name))
                 if (name, self._inputs[name]) in self._finished:
                     self._skipped.add(name)
                     self._mail.end(name)
