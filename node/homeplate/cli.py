@@ -78,8 +78,9 @@ def init(context: click.Context, root: Path, request: Path, simulation: bool) ->
     """Make the node's keys, pin the root, write an enrolment request."""
     from homeplate.app.node import init_node
 
-    pseudonym = init_node(_config(context), root=root, request=request, simulation=simulation)
+    pseudonym, fingerprint = init_node(_config(context), root=root, request=request, simulation=simulation)
     click.echo(f"node {pseudonym} made; bring {request} to the custodian: homeplate-custodian enrol CUSTODY {request}")
+    click.echo(f"the custodian has to see the same fingerprint: {fingerprint}")
 
 
 @main.command()

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from homeplate.domain.passage import Direction
-from homeplate.domain.source import Polygon, SourceKind, SourceSettings
+from homeplate.domain.source import MINIMUM_PLATE_WIDTH, Polygon, SourceKind, SourceSettings
 from homeplate.errors import ConfigError
 from homeplate.policy.disclosure import Narrowing
 from homeplate.policy.retention import RETENTION_CAP_S
@@ -48,7 +48,7 @@ class SourceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     path: Path
     region: list[tuple[float, float]] | None = None
     masks: list[list[tuple[float, float]]] = []
-    minimum_plate_width_px: float = 60.0
+    minimum_plate_width_px: float = MINIMUM_PLATE_WIDTH
     directions: list[Direction] = []
     stills: bool = False
     realtime_fps: float | None = None

@@ -31,10 +31,10 @@ from homeplate.sealing.keys import (
     save_signing_key,
     write_new,
 )
-from homeplate.sealing.slots import SlotStore
+from homeplate.sealing.slots import SlotStore, require_in_place, require_memory_backed
 from homeplate.store.ledger import MerkleLog
 from homeplate.trust.bundle import Bundle, install_bundle, pin_root
-from homeplate.trust.enrolment import make_request
+from homeplate.trust.enrolment import fingerprint, make_request
 
 PSEUDONYM_BYTES = 16
 MAX_INPUT_BYTES = 1024 * 1024
@@ -170,8 +170,11 @@ def read_bounded(path: Path) -> bytes:
     return data
 
 
-def init_node(config: Config, *, root: Path, request: Path, simulation: bool) -> str:
-    """Make a node: folders, four keys, the pinned root, an enrolment request. Return the pseudonym (hexadecimal).
+def init_node(config: Config, *, root: Path, request: Path, simulation: bool) -> tuple[str, str]:
+    """Make a node: folders, four keys, the pinned root, slot files and an enrolment request.
+
+    Returns:
+        The pseudonym (hexadecimal), and the request's fingerprint, which the custodian compares before enrolling.
 
     Raises:
         ConfigError: where a node is there already, or a file cannot be read or written.
@@ -187,12 +190,14 @@ def init_node(config: Config, *, root: Path, request: Path, simulation: bool) ->
         pseudonym = secrets.token_bytes(PSEUDONYM_BYTES)
         request_json = _make_keys(paths, pseudonym, tuple(source.name for source in config.source))
         request.write_bytes(request_json)
+        for storage in StorageClass:
+            open_slots(paths, storage, check=not simulation).close()
         identity = Identity(version=1, pseudonym=pseudonym.hex(), simulation=simulation)
         write_new(paths.identity, msgspec.json.encode(identity, order="sorted"))
         paths.identity.chmod(0o644)
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}; check the path, its owner and the disk") from error
-    return pseudonym.hex()
+    return pseudonym.hex(), fingerprint(request_json)
 
 
 def _make_folders(paths: Paths) -> None:
@@ -266,20 +271,18 @@ def _install_certificate(paths: Paths, certificate: Path) -> None:
     temporary.replace(paths.tls_certificate)
 
 
-def open_slots(paths: Paths, storage: StorageClass, *, check_storage: bool) -> SlotStore:
+def open_slots(paths: Paths, storage: StorageClass, *, check: bool) -> SlotStore:
     """Open a class's slot keys for capture or purge.
 
     Args:
         paths: the node's.
         storage: which class.
-        check_storage: refuse a runtime folder that is not memory-backed (False off Linux, where none is known).
+        check: refuse a runtime folder that is not memory-backed (False off Linux, where none is known).
     """
     disk, memory = paths.slots(storage)
     for file in (disk, memory):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    if check_storage:
-        from homeplate.sealing.slots import require_in_place, require_memory_backed  # noqa: PLC0415
-
+    if check:
         require_memory_backed(memory.parent)
         require_in_place(disk.parent)
     return SlotStore(disk, memory, mode=0o640 if storage is StorageClass.OUTGOING else 0o600)

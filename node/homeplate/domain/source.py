@@ -9,6 +9,9 @@ from homeplate.domain.passage import Direction
 Polygon = tuple[tuple[float, float], ...]
 """Corners as fractions of the picture's width and height, 0..1, at least three, not closed."""
 
+MINIMUM_PLATE_WIDTH = 60.0
+"""Pixels of the full frame below which a plate is not read unless the configuration says otherwise."""
+
 
 class SourceKind(StrEnum):
     """How frames are got."""
@@ -35,7 +38,7 @@ class SourceSettings:
     path: PurePath
     region: Polygon | None = None
     masks: tuple[Polygon, ...] = ()
-    minimum_plate_width: float = 60.0
+    minimum_plate_width: float = MINIMUM_PLATE_WIDTH
     directions: frozenset[Direction] = frozenset()
     stills: bool = False
     realtime_fps: float | None = None

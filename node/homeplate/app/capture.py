@@ -1,0 +1,243 @@
+"""Builds the capture process: the one that sees plates. It loads nothing that has a network."""
+
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from homeplate.app.node import Identity, Paths, load_identity, open_slots
+from homeplate.camera import open_source
+from homeplate.camera.identity import identity as identity_of
+from homeplate.capture import COALESCED, Capture, Committer, Feed, SourceState, Summary, Terms, recover
+from homeplate.clock import NANOSECONDS, SystemClock, perf_ns
+from homeplate.config import Config, narrowing, source_settings
+from homeplate.domain.record import StorageClass
+from homeplate.domain.source import SourceSettings
+from homeplate.errors import CameraError, ConfigError
+from homeplate.pipeline import Pipeline
+from homeplate.policy.allowlist import recipients
+from homeplate.policy.disclosure import check_narrowing
+from homeplate.ports import Clock
+from homeplate.sealing.keys import load_sealing_key, load_signing_key
+from homeplate.sealing.seal import open_hot_list
+from homeplate.sealing.slots import SlotStore
+from homeplate.store.ledger import CoalescingLedger, MerkleLog
+from homeplate.store.spool import FileSpool
+from homeplate.trust.bundle import Bundle
+from homeplate.trust.hotlist import parse_hot_list
+from homeplate.trust.installed import InstalledBundle
+from homeplate.vision import open_models
+from homeplate.vision.image import plate_crop
+from homeplate.vision.model import default_model_dir
+from homeplate.vision.motion import MotionGate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What capture came to, for a person and for a program; no plate in either.
+
+    Attributes:
+        summary: of the sources.
+        published: counts of the uplink, where it ran in the same process.
+    """
+
+    summary: Summary
+    published: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or that of a camera error where a source broke."""
+        broken = any(source.state is SourceState.BROKEN for source in self.summary.sources)
+        return CameraError.exit_code if broken else 0
+
+    def figures(self) -> dict[str, object]:
+        """Return the counts: frames, what was dropped by reason, passages, sealed, milliseconds a stage and frame."""
+        sources = self.summary.sources
+        counters = [source.counters for source in sources]
+        frames = sum(one.frames for one in counters)
+        dropped: Counter[str] = Counter()
+        stages: Counter[str] = Counter()
+        for one in counters:
+            dropped.update({str(reason): count for reason, count in one.dropped.items()})
+            stages.update({str(stage): spent for stage, spent in one.stage_ns.items()})
+        overwritten = sum(source.overwritten for source in sources)
+        return {
+            "frames": frames,
+            "dropped": dict(sorted((dropped + Counter(overwritten=overwritten)).items())),
+            "passages": sum(one.passages for one in counters),
+            "outcomes": {str(outcome): count for outcome, count in sorted(self.summary.passages.items())},
+            "sealed_records": self.summary.records,
+            "published": self.published,
+            "milliseconds_a_frame": {stage: round(spent / max(1, frames) / 1e6, 2) for stage, spent in stages.items()},
+            "sources": {source.name: source.error or str(source.state) for source in sources},
+        }
+
+    def json(self) -> str:
+        """Return the figures as one line of JSON."""
+        return json.dumps(self.figures(), sort_keys=True)
+
+    def text(self) -> str:
+        """Return the figures as lines."""
+        figures = self.figures()
+        lines = []
+        for name, value in figures.items():
+            if isinstance(value, dict):
+                value = ", ".join(f"{key} {item}" for key, item in value.items()) or "-"  # noqa: PLW2901
+            lines.append(f"{name.replace('_', ' ') + ':':22}{value}")
+        return "\n".join(lines)
+
+
+class InstalledTerms:
+    """Gives capture what the installed bundle and the configuration say now; re-reads what was installed meanwhile.
+
+    Args:
+        config: whose `[narrow]` takes away.
+        paths: the node's.
+        identity: the node.
+        clock: node time.
+    """
+
+    def __init__(self, config: Config, paths: Paths, identity: Identity, clock: Clock) -> None:
+        self._narrowing = narrowing(config.narrow)
+        self._bundle = InstalledBundle(paths.bundle, pseudonym=identity.raw)
+        self._hot_list_key = load_sealing_key(paths.hot_list_key)
+        self._clock = clock
+        self._read: tuple[Bundle, Terms] | None = None
+
+    def __call__(self) -> Terms:
+        """Return the terms at this moment.
+
+        Raises:
+            TrustError: where no bundle or no hot list that it promises is in force.
+            ConfigError: where the configuration would widen the signed rules.
+            SealingError: where the hot list does not open with this node's key.
+        """
+        now_ns = self._clock.now_ns()
+        bundle = self._bundle(now_ns)
+        if self._read is None or self._read[0] is not bundle:
+            self._read = (bundle, self._terms(bundle, now_ns // NANOSECONDS))
+        return self._read[1]
+
+    def _terms(self, bundle: Bundle, now_s: int) -> Terms:
+        try:
+            check_narrowing(bundle.rules, self._narrowing)
+        except ValueError as error:
+            raise ConfigError(f"narrow: {error}") from error
+        sealed = bundle.hot_list_sealed
+        return Terms(
+            rules=bundle.rules,
+            narrowing=self._narrowing,
+            recipients=recipients(
+                bundle.registry, bundle.allowlist, bundle.jurisdiction, now_s, unregistered=bundle.unregistered
+            ),
+            hot_list=parse_hot_list(open_hot_list(sealed, self._hot_list_key), now_s) if sealed else None,
+            demo=bundle.demo,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureProcess:
+    """A capture that is ready to run, and what it holds open."""
+
+    capture: Capture
+    ledger: MerkleLog
+    coalescing: CoalescingLedger
+    slots: tuple[SlotStore, ...]
+
+    def run(self, stop: threading.Event) -> Report:
+        """Run until the sources end or `stop` is set; leave nothing unsaid in the ledger."""
+        try:
+            return Report(summary=self.capture.run(stop))
+        finally:
+            self.coalescing.flush()
+            self.ledger.close()
+            for store in self.slots:
+                store.close()
+
+
+def build_capture(
+    config: Config,
+    sources: Sequence[SourceSettings],
+    clock: Clock,
+    *,
+    identify: Callable[[SourceSettings], str] = identity_of,
+    advance: Callable[[int], None] = lambda _: None,
+    progress: Callable[[str, int], None] = lambda _source, _index: None,
+) -> CaptureProcess:
+    """Put capture together.
+
+    Args:
+        config: the node's.
+        sources: what to look at.
+        clock: node time.
+        identify: names a file by its content, so that what was finished is not done again.
+        advance: told each frame's capture time, for a simulated clock.
+        progress: told each processed frame.
+
+    Raises:
+        ConfigError, ModelError, SealingError, StoreError, TrustError: what is missing, by name.
+    """
+    if not sources:
+        raise ConfigError("no source is configured: add a [[source]] with name, kind and path")
+    paths = Paths.of(config)
+    identity = load_identity(paths)
+    terms = InstalledTerms(config, paths, identity, clock)
+    terms()  # a node without a bundle in force must not start
+    feeds = _feeds(config, sources, clock.now_ns(), identify)
+    slots = {storage: open_slots(paths, storage, check=not identity.simulation) for storage in StorageClass}
+    spool = FileSpool(paths.spool)
+    ledger = MerkleLog(paths.log("capture"), clock)
+    coalescing = CoalescingLedger(ledger, clock, events=COALESCED)
+    recovered = recover(ledger.rows(), spool)
+    committer = Committer(
+        node=identity.raw,
+        signing_key=load_signing_key(paths.record_key),
+        slots=slots,
+        spool=spool,
+        ledger=coalescing,
+        clock=clock,
+        terms=terms,
+        random_bytes=os.urandom,
+        recovered=recovered,
+    )
+    capture = Capture(
+        feeds=feeds,
+        committer=committer,
+        ledger=coalescing,
+        recovered=recovered,
+        perf_ns=perf_ns,
+        advance=advance,
+        progress=progress,
+    )
+    return CaptureProcess(capture=capture, ledger=ledger, coalescing=coalescing, slots=tuple(slots.values()))
+
+
+def _feeds(
+    config: Config, sources: Sequence[SourceSettings], start_ns: int, identify: Callable[[SourceSettings], str]
+) -> list[Feed]:
+    """Open the models once and give each source a pipeline of its own."""
+    detector, reader = open_models(config.models.dir or default_model_dir(), threads=config.models.threads)
+    feeds = []
+    for settings in sources:
+        pipeline = Pipeline(
+            settings=settings, detector=detector, reader=reader, gate=MotionGate(), crop=plate_crop, perf_ns=perf_ns
+        )
+        live = settings.realtime_fps is not None
+        feeds.append(
+            Feed(
+                source=open_source(settings, start_ns),
+                pipeline=pipeline,
+                identify=None if live else partial(identify, settings),
+            )
+        )
+    return feeds
+
+
+def run_capture(config: Config, stop: threading.Event, beat: Callable[[], None]) -> Report:
+    """Run capture on the configured sources until they end or `stop` is set."""
+    clock = SystemClock(Paths.of(config).clock, "capture")
+    sources = [source_settings(section) for section in config.source]
+    return build_capture(config, sources, clock, progress=lambda _source, _index: beat()).run(stop)

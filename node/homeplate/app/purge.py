@@ -1,0 +1,39 @@
+"""Builds the purge: destroys expired slot keys, then their files. It needs neither capture nor uplink."""
+
+from homeplate.app.node import Paths, load_identity, open_slots
+from homeplate.clock import NANOSECONDS, SystemClock, utc_text
+from homeplate.config import Config
+from homeplate.domain.record import StorageClass
+from homeplate.purge import purge
+from homeplate.store.ledger import MerkleLog
+from homeplate.store.spool import FileSpool
+
+
+def run_purge(config: Config) -> str:
+    """Purge once and return what its certificate says, in a line.
+
+    Raises:
+        ConfigError: where the folder holds no node.
+        HomeplateError: what went wrong first, after all was destroyed that could be.
+    """
+    paths = Paths.of(config)
+    identity = load_identity(paths)
+    clock = SystemClock(paths.clock, "purge")
+    stores = {storage: open_slots(paths, storage, check=not identity.simulation) for storage in StorageClass}
+    try:
+        certificate = purge(
+            clock=clock,
+            stores=stores,
+            spool=FileSpool(paths.spool),
+            open_ledger=lambda: MerkleLog(paths.log("purge"), clock),
+            certificates=paths.certificates,
+        )
+    finally:
+        for store in stores.values():
+            store.close()
+    files = certificate.outgoing_files + certificate.local_files
+    oldest = "none" if certificate.oldest_expiry_s is None else utc_text(certificate.oldest_expiry_s * NANOSECONDS)
+    return (
+        f"purged at {utc_text(certificate.purged_at_s * NANOSECONDS)}: {certificate.keys_destroyed} slot keys destroyed,"
+        f" {files} files removed, {certificate.keys_left} keys left, the first to expire: {oldest}"
+    )
