@@ -98,7 +98,7 @@ class Film:
         settings = SourceSettings(name=self.name, kind=SourceKind.VIDEO, path=PurePath("x"))
         s = self.script
         pipeline = Pipeline(settings=settings, detector=s, reader=s, gate=s, crop=s.crop, perf_ns=lambda: 0)
-        return Feed(source=self, pipeline=pipeline, identify=None if identity is None else lambda _: identity)
+        return Feed(source=self, pipeline=pipeline, identify=None if identity is None else lambda: identity)
 
 
 def traffic(*texts: str, step: int = 40) -> Script:

@@ -264,7 +264,7 @@ def test_a_broken_source_is_named_and_counted_and_the_others_go_on(tmp_path):
 
 
 def test_a_source_that_cannot_be_identified_is_broken_too(tmp_path):
-    def missing(_):
+    def missing():
         raise SourceError("road", Reason.MISSING, "x.avi: no such file")
 
     node, feed = Node(tmp_path), film().feed()

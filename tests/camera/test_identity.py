@@ -33,10 +33,3 @@ def test_a_folder_is_known_by_names_and_bytes(tmp_path):
 def test_a_missing_input_is_named(tmp_path):
     with pytest.raises(CameraError, match="source gate"):
         identity(replace(VIDEO, path=PurePath(tmp_path / "none")))
-
-
-def test_a_long_file_says_that_it_is_at_work(tmp_path):
-    (tmp_path / "long").write_bytes(bytes(3_500_000))
-    heard = []
-    identity(replace(VIDEO, path=PurePath(tmp_path / "long")), lambda: heard.append(1))
-    assert len(heard) == 4

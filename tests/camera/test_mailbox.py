@@ -130,6 +130,7 @@ def test_what_is_no_error_of_ours_ends_the_vision_thread_too():
 def test_a_source_that_stalls_is_broken_and_holds_up_no_other():
     ticks = Ticks()
     mail, stop = boxes(("hangs", False), ("good", False), ticks=ticks), threading.Event()
+    mail.begin("hangs")
     mail.put(SCRIPT.frame(0, source="good"))
     ticks.now_ns = STALL_NS + 1
     stalled, frame = mail.take(stop), mail.take(stop)
@@ -139,12 +140,12 @@ def test_a_source_that_stalls_is_broken_and_holds_up_no_other():
     assert not mail.put(SCRIPT.frame(0, source="hangs"))
 
 
-def test_a_source_that_says_it_is_at_work_does_not_stall():
+def test_a_source_that_has_not_begun_does_not_stall():
+    """It hashes a long film."""
     ticks = Ticks()
     mail, stop = boxes(("slow", False), ticks=ticks), threading.Event()
-    ticks.now_ns = STALL_NS
-    mail.heard("slow")
     ticks.now_ns = 2 * STALL_NS
+    mail.begin("slow")
     mail.put(SCRIPT.frame(0, source="slow"))
     assert isinstance(mail.take(stop), Frame)
 

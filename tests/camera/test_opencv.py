@@ -6,7 +6,7 @@ from pathlib import Path, PurePath
 import numpy as np
 import pytest
 
-from homeplate.camera import VideoFileSource, open_source
+from homeplate.camera import VideoFileSource, expected_frames, open_source
 from homeplate.camera.opencv import container
 from homeplate.domain.source import SourceKind, SourceSettings
 from homeplate.errors import CameraError
@@ -125,3 +125,10 @@ def test_containers_are_known_by_their_first_bytes(video):
     assert container(b"\x1aE\xdf\xa3" + b"\0" * 50)
     assert container((b"\x47" + b"\0" * 187) * 2)
     assert not container(b"v=0\no=- 0 0 IN IP4 203.0.113.1\n")
+
+
+def test_the_expected_frames_are_those_of_the_container_and_none_of_what_is_no_video(video, tmp_path):
+    assert expected_frames(replace(SETTINGS, path=PurePath(video(frames=20)))) == 20
+    assert expected_frames(replace(SETTINGS, path=PurePath(tmp_path), kind=SourceKind.FOLDER)) == 0
+    (tmp_path / "playlist.mp4").write_bytes(b"#EXTM3U\n#EXTINF:1,\nhttp://203.0.113.1/a.ts\n")
+    assert expected_frames(replace(SETTINGS, path=PurePath(tmp_path / "playlist.mp4"))) == 0

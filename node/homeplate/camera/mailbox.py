@@ -33,7 +33,7 @@ class Mailbox:
         error: why it ended before its time.
         taken: told what was taken or ended.
         served: turn in which it was last served.
-        heard_ns: when it last delivered.
+        heard_ns: when it began or last delivered; None before.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Mailbox:
     error: BaseException | None = None
     taken: bool = False
     served: int = 0
-    heard_ns: int = 0
+    heard_ns: int | None = None
 
 
 class Mailboxes:
@@ -52,7 +52,7 @@ class Mailboxes:
 
     def __init__(self, sources: Sequence[tuple[str, bool]], *, perf_ns: Callable[[], int]) -> None:
         """Make a slot for each (name, live); `perf_ns` judges stalls alone."""
-        self._boxes = [Mailbox(name=name, live=live, heard_ns=perf_ns()) for name, live in sources]
+        self._boxes = [Mailbox(name=name, live=live) for name, live in sources]
         self._by_name = {box.name: box for box in self._boxes}
         self._change = threading.Condition()
         self._closed = False
@@ -74,8 +74,8 @@ class Mailboxes:
             self._change.notify_all()
             return True
 
-    def heard(self, name: str) -> None:
-        """Say that a source is at work though it delivers nothing yet."""
+    def begin(self, name: str) -> None:
+        """Say that a source is about to deliver: before, it may take its time (to hash a long film)."""
         with self._change:
             self._by_name[name].heard_ns = self._perf_ns()
 
@@ -122,7 +122,9 @@ class Mailboxes:
 
     def _judge_stalls(self) -> None:
         for box in self._boxes:
-            if not box.ended and box.frame is None and self._perf_ns() - box.heard_ns > STALL_NS:
+            if box.ended or box.frame is not None or box.heard_ns is None:
+                continue
+            if self._perf_ns() - box.heard_ns > STALL_NS:
                 box.ended = True
                 message = f"no frame for {STALL_NS // SECOND} s; check the medium or the cable"
                 box.error = SourceError(box.name, Reason.STALLED, message)

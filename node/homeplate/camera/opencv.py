@@ -66,6 +66,19 @@ class VideoFileSource:
         finally:
             capture.release()
 
+    def expected(self) -> int:
+        """Return how many frames the container claims, for a progress bar alone; 0 where it does not say.
+
+        Raises:
+            SourceError: as `frames` does before its first frame.
+        """
+        capture = self._open()
+        try:
+            claimed = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+            return max(0, int(claimed)) if math.isfinite(claimed) else 0
+        finally:
+            capture.release()
+
     def close(self) -> None:
         """End `frames` before the next one."""
         self._closed = True

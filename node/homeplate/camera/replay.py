@@ -65,6 +65,14 @@ class FolderSource:
             where = f"{self._settings.path}: {len(bad)} pictures could not be read"
             raise SourceError(self.name, reason, f"{where}; number {number} in the order of names {what}")
 
+    def expected(self) -> int:
+        """Return how many pictures there are.
+
+        Raises:
+            SourceError: the folder is missing or holds no picture.
+        """
+        return len(self._pictures())
+
     def close(self) -> None:
         """End `frames` before the next one."""
         self._closed = True

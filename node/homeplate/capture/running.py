@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import partial
 
 import structlog
 
@@ -45,13 +44,13 @@ class Feed:
     """One source with its pipeline.
 
     Attributes:
-        identify: returns what a file is by its content (`camera.identity`) and calls what it is given now and then;
-            None for a live source, of which the newest frame wins and nothing can be processed again.
+        identify: returns what a file is by its content (`camera.identity`); None for a live source, of which the
+            newest frame wins and nothing can be processed again.
     """
 
     source: FrameSource
     pipeline: Pipeline
-    identify: Callable[[Callable[[], None]], str] | None
+    identify: Callable[[], str] | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -159,11 +158,12 @@ class Capture:
         name = feed.source.name
         try:
             if feed.identify is not None:
-                self._inputs[name] = feed.identify(partial(self._mail.heard, name))
+                self._inputs[name] = feed.identify()
                 if (name, self._inputs[name]) in self._finished:
                     self._skipped.add(name)
                     self._mail.end(name)
                     return
+            self._mail.begin(name)
             for frame in feed.source.frames():
                 if not self._mail.put(frame):
                     return
