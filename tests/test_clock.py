@@ -187,7 +187,9 @@ def test_a_damaged_mark_is_refused_by_name(tmp_path):
     start(machine, tmp_path)
     path = tmp_path / "capture.mark"
     good = path.read_bytes()
-    for bad in (b"", b"{}", good[:-1], good.replace(b'"version":1', b'"version":2'), b"\xff" + good):
+    early = good.replace(b'"reserved_ns":1', b'"reserved_ns":0')
+    assert early != good
+    for bad in (b"", b"{}", early, good[:-1], good.replace(b'"version":1', b'"version":2'), b"\xff" + good):
         path.write_bytes(bad)
         with pytest.raises(ClockError, match=r"capture.mark"):
             start(machine, tmp_path, "uplink")

@@ -13,7 +13,8 @@ from homeplate.domain.record import StorageClass
 from homeplate.errors import LedgerError
 from homeplate.purge import purge
 from homeplate.sealing.slots import SlotStore
-from homeplate.store.checkpoints import sign_checkpoints
+from homeplate.store import checkpoints
+from homeplate.store.checkpoints import Checkpoint, origin_of, sign, sign_checkpoints
 from homeplate.store.ledger import MerkleLog, export, read_lines
 from homeplate.store.spool import FileSpool
 from homeplate.trust.enrolment import make_request
@@ -163,6 +164,16 @@ def test_a_checkpoint_of_another_log_does_not_pass(ledgers):
     assert ledgers.bad().number == 1
 
 
+def test_a_checkpoint_of_another_log_does_not_pass_with_the_right_root_either(ledgers):
+    """The key signs for all of a node's logs: the origin alone tells which one it speaks of."""
+    good = checkpoints.parse((ledgers.checkpoints / "capture-000000000009.note").read_bytes())
+    other = Checkpoint(origin=origin_of(PSEUDONYM, "uplink"), size=good.size, root=good.root)
+    (ledgers.checkpoints / "capture-000000000009.note").write_bytes(sign(other, ledgers.key))
+    bad = ledgers.bad()
+    assert bad.number == 5
+    assert "/uplink" in bad.reason
+
+
 def test_a_log_without_a_checkpoint_is_bad_from_its_first_row(ledgers):
     for note in ledgers.checkpoints.glob("capture-*"):
         note.unlink()
@@ -243,9 +254,12 @@ def test_a_purge_certificate_must_say_what_its_row_says(purged, tmp_path):
         assert changed != good
         path.write_text(changed)
         assert purged.bad("purge", certificates=folder).number == 2
-    path.rename(folder / "purge-000000000001.json")
-    (folder / "purge-000000000001.json").write_text(good)
-    assert purged.bad("purge", certificates=folder).number == 1
+    path.unlink()
+    for number in (1, 9):
+        moved = folder / f"purge-{number:012}.json"
+        moved.write_text(good)
+        assert purged.bad("purge", certificates=folder).number == number
+        moved.unlink()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import os
 from contextlib import suppress
 
@@ -243,6 +244,22 @@ def test_capital_hexadecimal_digits_are_not_another_form_of_the_same_row(tmp_pat
     assert bad.number == 2
 
 
+def test_the_same_row_in_another_spelling_is_bad(tmp_path):
+    path = tmp_path / "a.log"
+    fill(path, 3)
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    for other in (
+        second.replace(b'","', b'", "', 1),
+        b" " + second,
+        json.dumps(dict(reversed(json.loads(second).items()))).encode() + b"\n",
+        second.replace(b'"row":', b'"row":{},"row":'),
+    ):
+        path.write_bytes(first + other + third)
+        bad = scan(path).bad
+        assert bad is not None
+        assert bad.number == 2
+
+
 @given(st.binary(max_size=200))
 @settings(deadline=None)
 def test_any_bytes_are_judged_without_an_exception(tmp_path_factory, data):
@@ -451,6 +468,9 @@ def test_a_checkpoint_that_was_altered_or_signed_by_another_key_is_refused(key):
         note[:-20],
         note.split(b"\n\n")[0] + b"\n\n",
         sign(point(), Ed25519PrivateKey.generate()),
+        note.replace("— homeplate".encode(), "— witness".encode()),
+        sign(checkpoints.Checkpoint(origin=point().origin, size=3, root=bytes(31)), key),
+        sign(checkpoints.Checkpoint(origin="homeplate/a b", size=3, root=bytes(32)), key),
         b"",
         b"\xff" * 10,
         note + b"x" * 70_000,
@@ -495,6 +515,15 @@ def test_the_signer_signs_nothing_that_contradicts_what_it_signed(tmp_path, key,
     with pytest.raises(LedgerError, match="contradicts its checkpoint of 4 rows"):
         sign_checkpoints({"capture": path}, key=key, pseudonym=PSEUDONYM, folder=folder)
     assert len(list(folder.iterdir())) == 1
+
+
+def test_the_signer_signs_no_log_that_does_not_verify(tmp_path, key):
+    path = tmp_path / "capture.log"
+    fill(path, 4)
+    path.write_bytes(path.read_bytes().replace(b"agency-2", b"agency-9"))
+    with pytest.raises(LedgerError, match=r"capture.log, row 3: .*nothing was signed"):
+        sign_checkpoints({"capture": path}, key=key, pseudonym=PSEUDONYM, folder=tmp_path / "checkpoints")
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_disk_error_while_reading_is_named(tmp_path):
