@@ -21,7 +21,7 @@ from homeplate.vision.detector import Limits
 from homeplate.vision.image import letterbox
 from tools.train.detector_data import RENDERED, Pack, Sampler, decoded, pack, rendered, targets
 from tools.train.detector_export import quantise, session_heads
-from tools.train.detector_measure import LEAST_SCORE, corner_errors, report
+from tools.train.detector_measure import LEAST_SCORE, camera_report, corner_errors, report
 from tools.train.detector_net import PlateNet, loss_of
 
 if TYPE_CHECKING:
@@ -37,15 +37,22 @@ CALIBRATION = 100
 """Pictures to calibrate on, of each kind."""
 PLATES = 6000
 """Synthetic plates to render."""
+INPUT = (640, 352)
+"""Width and height of the node's input; `validate` shows why (`cameras`)."""
+WARM_UP = 200
+"""Steps."""
 LOG_EVERY, SAVE_EVERY = 50, 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A training run: pictures' size (width, height), steps, peak learning rate."""
+    """A training run: pictures' size (width, height), time to spend, peak learning rate.
+
+    The schedule follows the time, not the steps: the machine is shared, and nobody knows how many steps fit.
+    """
 
     size: tuple[int, int]
-    steps: int
+    seconds: float
     rate: float
 
 
@@ -90,12 +97,11 @@ def as_input(pictures: torch.Tensor) -> torch.Tensor:
     return (pictures.permute(0, 3, 1, 2).float() - 128) / 128
 
 
-def _rate(step: int, plan: Plan) -> float:
-    """Warm-up, then a cosine down to a hundredth."""
-    if step < 200:
-        return plan.rate * (step + 1) / 200
-    turn = (step - 200) / max(1, plan.steps - 200)
-    return plan.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, turn))))
+def _rate(step: int, spent: float, plan: Plan) -> float:
+    """Warm-up over the first steps, then a cosine over the time down to a hundredth."""
+    turn = min(1.0, spent / plan.seconds)
+    rate = plan.rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * turn)))
+    return rate * min(1.0, (step + 1) / WARM_UP)
 
 
 def _average(mean: PlateNet, net: PlateNet, step: int) -> None:
@@ -114,35 +120,65 @@ def train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     folder = RUNS / arguments.name
     folder.mkdir(parents=True, exist_ok=True)
-    plan = Plan(size=arguments.size, steps=arguments.steps, rate=arguments.rate)
-    net, mean = PlateNet().to(memory_format=torch.channels_last), PlateNet()
-    if arguments.start:
-        net.load_state_dict(torch.load(arguments.start)["mean"])
-    optimiser = torch.optim.AdamW(net.parameters(), lr=plan.rate, weight_decay=0.02)
-    mean.load_state_dict(net.state_dict())
-    step, last = 0, folder / "last.pt"
-    if last.exists():
-        state = torch.load(last)
-        net.load_state_dict(state["net"])
-        mean.load_state_dict(state["mean"])
-        optimiser.load_state_dict(state["optimiser"])
-        step = state["step"]
-    stream = _Stream(arguments.cache, plan.size, seed=arguments.seed + step)
+    plan = Plan(size=arguments.size, seconds=60.0 * arguments.minutes, rate=arguments.rate)
+    run = Run(folder / "last.pt", plan, arguments.start)
+    stream = _Stream(arguments.cache, plan.size, seed=arguments.seed + run.step)
     loader = iter(torch.utils.data.DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=6))
     sums: dict[str, float] = {}
     since = time.perf_counter()
-    while step < plan.steps:
-        losses = _step(net, optimiser, next(loader), _rate(step, plan))
-        step += 1
-        _average(mean, net, step)
-        for key, value in losses.items():
+    while run.spent < plan.seconds:
+        for key, value in run.advance(next(loader)).items():
             sums[key] = sums.get(key, 0.0) + value / LOG_EVERY
-        if step % LOG_EVERY == 0:
+        if run.step % LOG_EVERY == 0:
             speed = LOG_EVERY * BATCH / (time.perf_counter() - since)
-            _log(folder, {"step": step, "rate": _rate(step, plan), "pictures_s": speed, **sums})
+            _log(folder, {"step": run.step, "minutes": run.spent / 60, "pictures_s": speed, **sums})
             sums, since = {}, time.perf_counter()
-        if step % SAVE_EVERY == 0 or step == plan.steps:
-            _save(last, net, mean, optimiser, step)
+        if run.step % SAVE_EVERY == 0:
+            run.save()
+    run.save()
+
+
+class Run:
+    """Weights, their moving average and the optimiser, from where they were left."""
+
+    def __init__(self, path: Path, plan: Plan, start: Path | None) -> None:
+        self._path, self._plan = path, plan
+        self._net, self._mean = PlateNet().to(memory_format=torch.channels_last), PlateNet()
+        if start:
+            self._net.load_state_dict(torch.load(start)["mean"])
+        self._mean.load_state_dict(self._net.state_dict())
+        self._optimiser = torch.optim.AdamW(self._net.parameters(), lr=plan.rate, weight_decay=0.02)
+        self.step, self.spent = 0, 0.0
+        if path.exists():
+            state = torch.load(path)
+            self._net.load_state_dict(state["net"])
+            self._mean.load_state_dict(state["mean"])
+            self._optimiser.load_state_dict(state["optimiser"])
+            self.step, self.spent = state["step"], state["spent"]
+        self._since = time.perf_counter()
+
+    def advance(self, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Learn from one batch; the terms of the loss."""
+        losses = _step(self._net, self._optimiser, batch, _rate(self.step, self.spent, self._plan))
+        self.step += 1
+        _average(self._mean, self._net, self.step)
+        now = time.perf_counter()
+        self.spent += now - self._since
+        self._since = now
+        return losses
+
+    def save(self) -> None:
+        """Write everything that is needed to go on, whole or not at all."""
+        fresh = self._path.with_suffix(".new")
+        state = {
+            "net": self._net.state_dict(),
+            "mean": self._mean.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "step": self.step,
+            "spent": self.spent,
+        }
+        torch.save(state, fresh)
+        fresh.replace(self._path)
 
 
 def _step(net: PlateNet, optimiser: torch.optim.AdamW, batch: dict[str, torch.Tensor], rate: float) -> dict[str, float]:
@@ -166,18 +202,6 @@ def _log(folder: Path, row: dict[str, Any]) -> None:
     print(line, flush=True)
 
 
-def _save(path: Path, net: PlateNet, mean: PlateNet, optimiser: torch.optim.AdamW, step: int) -> None:
-    fresh = path.with_suffix(".new")
-    state = {
-        "net": net.state_dict(),
-        "mean": mean.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "step": step,
-    }
-    torch.save(state, fresh)
-    fresh.replace(path)
-
-
 def validate(arguments: argparse.Namespace) -> None:
     """Print figures of the held-out pictures for a checkpoint (in float) or an exported model (as it will run)."""
     torch.set_num_threads(1)
@@ -186,7 +210,9 @@ def validate(arguments: argparse.Namespace) -> None:
     heads = _exported(arguments.model) if arguments.model.suffix == ".onnx" else _trained(arguments.model)
     figures = report(heads, scenes, arguments.size, limits)
     sampler = Sampler(scenes, plates, arguments.size, seed=1, composites=1.0, held_out=True)
-    figures["corners"] = corner_errors(heads, sampler, Limits(score=0.3, overlap=0.4, corners=arguments.corners), 300)
+    judged = Limits(score=arguments.score, overlap=arguments.overlap, corners=arguments.corners)
+    figures["corners"] = corner_errors(heads, sampler, judged, 300)
+    figures["cameras"] = camera_report(heads, scenes, arguments.size, judged)
     for key, value in figures.items():
         for row in value if isinstance(value, list) else [value]:
             print(key, row)
@@ -241,21 +267,22 @@ def main() -> None:
     verb.set_defaults(run=prepare)
     verb = verbs.add_parser("train", help="train or resume a run")
     verb.add_argument("--name", default="detector")
-    verb.add_argument("--size", type=_size, default=(512, 288))
-    verb.add_argument("--steps", type=int, default=4000)
+    verb.add_argument("--size", type=_size, default=INPUT)
+    verb.add_argument("--minutes", type=float, default=60, help="to spend in all, over all resumptions")
     verb.add_argument("--rate", type=float, default=2e-3)
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument("--start", type=Path, help="weights to start from, a last.pt of another run")
     verb.set_defaults(run=train)
     verb = verbs.add_parser("validate", help="measure on the held-out pictures")
     verb.add_argument("model", type=Path, help="a last.pt, or an exported .onnx")
-    verb.add_argument("--size", type=_size, default=(512, 288))
+    verb.add_argument("--size", type=_size, default=INPUT)
+    verb.add_argument("--score", type=float, default=0.35)
     verb.add_argument("--overlap", type=float, default=0.4)
     verb.add_argument("--corners", type=float, default=0.2)
     verb.set_defaults(run=validate)
     verb = verbs.add_parser("quantise", help="make the node's int8 model")
     verb.add_argument("weights", type=Path, help="a last.pt")
-    verb.add_argument("--size", type=_size, default=(512, 288))
+    verb.add_argument("--size", type=_size, default=INPUT)
     verb.add_argument("--out", type=Path, default=Path("models/detector.onnx"))
     verb.set_defaults(run=export)
     arguments = parser.parse_args()

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from homeplate.domain.geometry import Box
 from homeplate.domain.passage import Detection
 from homeplate.vision.detector import Limits, detections_of
-from homeplate.vision.image import letterbox
-from tools.train.detector_data import LEAST_WIDTH, Entry, Pack, Sampler
+from homeplate.vision.image import PAD, letterbox
+from tools.train.detector_data import LEAST_WIDTH, SQUARED, Entry, Pack, Sampler
 
 Heads = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """A detector: pictures [N, H, W, 3] to raw heads [N, 13, H / 8, W / 8]."""
@@ -25,6 +26,11 @@ LEAST_SCORE = 0.05
 LOOSE = frozenset({"chirag"})
 """Sources that are left out of the sums: their boxes are drawn too loosely to judge a box by."""
 MATCH = 0.5
+CAMERA_FRAME = 1280
+CAMERA_WIDTHS = (60, 75, 95)
+"""Pixels of a frame's width, and of plates in it, that the detector is made for."""
+LEAST_SHRINKING = 0.85
+"""Labelled plates that would be shrunk less than this are left out: they show no more than they did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +116,51 @@ def report(heads: Heads, pack: Pack, size: tuple[int, int], limits: Limits) -> d
         part = measure(heads, pack, [entry for entry in entries if entry.source == source], size, limits)
         rows[source] = {"plates": part.plates, "ap": round(part.average_precision(), 4), **part.at(0.3)}
     return rows
+
+
+def as_camera_sees(
+    picture: NDArray[np.uint8], box: Box, size: tuple[int, int], width: float
+) -> tuple[NDArray[np.uint8], Box]:
+    """Shrink a picture until the plate is `width` pixels wide, cut the network's input around it: picture and box."""
+    scale = width / box.width
+    columns, rows = max(8, round(picture.shape[1] * scale)), max(8, round(picture.shape[0] * scale))
+    canvas = np.full((max(size[1], rows), max(size[0], columns), 3), PAD, np.uint8)
+    canvas[:rows, :columns] = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
+    x, y = (v * scale for v in box.centre)
+    left = int(np.clip(x - size[0] / 2, 0, canvas.shape[1] - size[0]))
+    top = int(np.clip(y - size[1] / 2, 0, canvas.shape[0] - size[1]))
+    seen = Box(
+        left=box.left * scale - left,
+        top=box.top * scale - top,
+        right=box.right * scale - left,
+        bottom=box.bottom * scale - top,
+    )
+    return np.ascontiguousarray(canvas[top : top + size[1], left : left + size[0]]), seen
+
+
+def camera_report(heads: Heads, pack: Pack, size: tuple[int, int], limits: Limits) -> list[dict[str, float]]:
+    """How many plates of a given width in a 1280-pixel frame are found, by held-out pictures shrunk to that.
+
+    This is what the input size is chosen by: in the letterboxed pictures themselves a larger input shows no more.
+    """
+    rows = []
+    for wide in CAMERA_WIDTHS:
+        found = []
+        for entry in pack.part(held_out=True):
+            if entry.source in LOOSE | SQUARED or not len(entry.boxes):
+                continue
+            left, top, right, bottom = max(entry.boxes.tolist(), key=lambda b: b[2] - b[0])
+            box = Box(left=left, top=top, right=right, bottom=bottom)
+            width = wide * size[0] / CAMERA_FRAME
+            if width > LEAST_SHRINKING * box.width:
+                continue
+            picture, seen = as_camera_sees(pack.picture(entry), box, size, width)
+            plates = detections_of(heads(picture[None])[0], 1.0, limits)
+            found.append(max((plate.box.iou(seen) for plate in plates), default=0.0))
+        good = np.array(found)
+        row = {"width": wide, "plates": len(good), "found": float((good >= MATCH).mean())}
+        rows.append({**row, "missed": float((good < 0.1).mean()), "iou": float(np.median(good))})
+    return [{key: round(value, 4) for key, value in row.items()} for row in rows]
 
 
 def corner_errors(heads: Heads, sampler: Sampler, limits: Limits, count: int) -> dict[str, float]:
