@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeplate.config import MAX_CONFIG_BYTES, duration_s, load_config, narrowing, parse_config, source_settings
+from homeplate.config import MAX_CONFIG_BYTES, load_config, narrowing, parse_config, source_settings
 from homeplate.domain.source import SourceKind
 from homeplate.errors import ConfigError
+from homeplate.policy.retention import duration_s
 
 GOOD = b"""
 [node]

@@ -13,12 +13,10 @@ from homeplate.domain.passage import Direction
 from homeplate.domain.source import MINIMUM_PLATE_WIDTH, Polygon, SourceKind, SourceSettings
 from homeplate.errors import ConfigError
 from homeplate.policy.disclosure import Narrowing
-from homeplate.policy.retention import RETENTION_CAP_S
+from homeplate.policy.retention import duration_s
 
 DEFAULT_PATH = Path("/etc/homeplate/homeplate.toml")
 MAX_CONFIG_BYTES = 256 * 1024
-_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"([1-9][0-9]{0,7})(s|min|h|d)")
 _NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"
 _MIN_CORNERS = 3
 
@@ -158,21 +156,6 @@ def _check_polygon(polygon: list[tuple[float, float]], key: str) -> None:
         raise ValueError(f"{key}: a polygon has at least {_MIN_CORNERS} corners")
     if any(not 0 <= value <= 1 for corner in polygon for value in corner):
         raise ValueError(f"{key}: corners are fractions of the picture's width and height, 0 to 1")
-
-
-def duration_s(text: str, *, key: str) -> int:
-    """Return a duration like "20s", "5min", "12h" or "30d" in seconds.
-
-    Raises:
-        ValueError: on another unit, and above the retention cap; the message begins with `key`.
-    """
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise ValueError(f'{key}: {text!r} is no duration; write a whole number and s, min, h or d, as in "12h"')
-    seconds = int(match[1]) * _UNITS[match[2]]
-    if seconds > RETENTION_CAP_S:
-        raise ValueError(f"{key}: {text} is above the cap of {RETENTION_CAP_S // 86_400}d that no rule may exceed")
-    return seconds
 
 
 def source_settings(section: SourceSection) -> SourceSettings:

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from homeplate.clock import WallClock, utc_text
-from homeplate.config import duration_s
 from homeplate.domain.agency import AgencyKind, KemKind
 from homeplate.domain.hotlist import HotListEntry
 from homeplate.domain.plate import PlateText
@@ -15,6 +14,7 @@ from homeplate.domain.record import DAY_SECONDS, NANOSECONDS, Part, StorageClass
 from homeplate.domain.rules import Trigger
 from homeplate.errors import ConfigError
 from homeplate.policy.allowlist import recipients
+from homeplate.policy.retention import duration_s
 from homeplate.trust.bundle import Bundle
 from homeplate.trust.enrolment import MAX_REQUEST_BYTES, fingerprint, read_request
 from homeplate.trust.files import read_bounded, write_durably

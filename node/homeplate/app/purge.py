@@ -33,7 +33,6 @@ def run_purge(config: Config) -> str:
             store.close()
     files = certificate.outgoing_files + certificate.local_files
     oldest = "none" if certificate.oldest_expiry_s is None else utc_text(certificate.oldest_expiry_s * NANOSECONDS)
-    return (
-        f"purged at {utc_text(certificate.purged_at_s * NANOSECONDS)}: {certificate.keys_destroyed} slot keys destroyed,"
-        f" {files} files removed, {certificate.keys_left} keys left, the first to expire: {oldest}"
-    )
+    at = utc_text(certificate.purged_at_s * NANOSECONDS)
+    return f"purged at {at}: {certificate.keys_destroyed} slot keys destroyed, {files} files removed, "
+        f"{certificate.keys_left} keys left, the first to expire: {oldest}"

@@ -4,16 +4,20 @@ A slot is at most a twelfth of its retention and expiries are rounded down, so a
 slot and never late (ARCHITECTURE 2.6).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from homeplate.domain.record import SlotId
+from homeplate.domain.record import DAY_SECONDS, SlotId
 from homeplate.domain.rules import RETENTION_CAP_S
 
-__all__ = ["RETENTION_CAP_S", "Slot", "expired", "keep_until", "slot_of"]
+__all__ = ["RETENTION_CAP_S", "Slot", "duration_s", "expired", "keep_until", "slot_of"]
 
 SLOTS_PER_RETENTION = 12
 MINIMUM_SLOT_S = 1
+
+_UNITS = {"s": 1, "min": 60, "h": 3600, "d": DAY_SECONDS}
+_DURATION = re.compile(r"([1-9][0-9]{0,7})(s|min|h|d)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,3 +59,18 @@ def expired(slots: Mapping[SlotId, tuple[str, int]], now_s: int) -> dict[SlotId,
         now_s: node time in seconds since 1970.
     """
     return {slot: rule for slot, (rule, expiry_s) in slots.items() if expiry_s <= now_s}
+
+
+def duration_s(text: str, *, key: str) -> int:
+    """Return a duration like "20s", "5min", "12h" or "30d" in seconds.
+
+    Raises:
+        ValueError: on another unit, and above the retention cap; the message begins with `key`.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f'{key}: {text!r} is no duration; write a whole number and s, min, h or d, as in "12h"')
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if seconds > RETENTION_CAP_S:
+        raise ValueError(f"{key}: {text} is above the cap of {RETENTION_CAP_S // DAY_SECONDS}d that no rule may exceed")
+    return seconds
