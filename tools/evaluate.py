@@ -162,7 +162,7 @@ def main() -> int:
         paths = [path for argument in given.inputs for path in paths_of(argument)]
         work = work_of(given.kind, *open_models(given.models or default_model_dir(), threads=given.threads))
     except (HomeplateError, OSError, ValueError) as error:
-        console.print(str(error), style="red", markup=False)
+        console.print(str(error), style="red", markup=False, soft_wrap=True)
         return 1
     status = 0
     with given.out.open("w", encoding="utf-8") as out:
@@ -170,7 +170,7 @@ def main() -> int:
             try:
                 out.write(json.dumps(work(path)) + "\n")
             except (HomeplateError, ValueError) as error:
-                console.print(str(error), style="red", markup=False)
+                console.print(str(error), style="red", markup=False, soft_wrap=True)
                 status = UNREADABLE
     return status
 
