@@ -240,7 +240,7 @@ def _passage(track: Track, decided: Vote, *, still: bool) -> Passage:
         jurisdiction=jurisdiction,
         seen=track.seen,
         agreeing=decided.support(track.texts),
-        direction=Direction.STILL if still else direction(track.first.detection.box, track.last.detection.box),
+        direction=Direction.STILL if still else direction(track.boxes),
         box=last.detection.box,
         crop=track.crop,
         still=still,

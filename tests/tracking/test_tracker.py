@@ -5,7 +5,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeplate.domain.passage import Direction
-from homeplate.tracking.tracker import MOST_READINGS, MOST_TRACKS, Tracker, associate, direction, edit_distance
+from homeplate.tracking.tracker import (
+    MOST_BOXES,
+    MOST_READINGS,
+    MOST_TRACKS,
+    Tracker,
+    associate,
+    direction,
+    edit_distance,
+)
 from tests.sightings import SECOND, box, sighting
 
 STEP = SECOND // 10
@@ -157,7 +165,18 @@ def test_association_is_one_to_one(before, after):
     ],
 )
 def test_direction_is_by_size_then_sideways_then_up_or_down(first, last, way):
-    assert direction(first, last) is way
+    assert direction([first, last]) is way
+
+
+def test_a_plate_that_is_cut_off_where_it_enters_recedes_all_the_same():
+    whole = [box(500 - 20 * i, 300, 140 * 0.93**i) for i in range(12)]
+    assert direction([box(600, 300, 40), *whole]) is Direction.RECEDING
+
+
+def test_the_way_of_a_long_track_is_bounded_and_keeps_its_ends():
+    [track] = run([[sighting(100 + i, 200, None, frame=i)] for i in range(290)])
+    assert len(track.boxes) <= MOST_BOXES
+    assert (track.boxes[0].centre[0], track.boxes[-1].centre[0]) == (100, 389)
 
 
 @given(st.text("AB1", max_size=6), st.text("AB1", max_size=6))

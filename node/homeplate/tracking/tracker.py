@@ -6,6 +6,7 @@ motion gate ages no track. Every buffer is bounded. What a track's readings say 
 """
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -49,6 +50,8 @@ MOST_READINGS = 40
 """Readings that a track keeps, the surest ones."""
 MOST_TRACKS = 64
 """Open tracks a source; beyond it the ones not seen for longest end."""
+MOST_BOXES = 64
+"""Boxes of its way that a track keeps; every second one is forgotten where there are more."""
 GROWN, MOVED = 0.2, 0.5
 """Least log ratio of plate widths, and least travel in plate widths, that are a direction."""
 
@@ -67,6 +70,7 @@ class Track:
     reported: bool = False
     readings: list[PlateReading] = field(default_factory=list, repr=False)
     texts: Counter[PlateText] = field(default_factory=Counter, repr=False)
+    boxes: list[Box] = field(default_factory=list)
     best: Sighting | None = None
     surest: float = -1.0
 
@@ -119,9 +123,14 @@ class Track:
         self.read(sighting)
 
     def read(self, sighting: Sighting) -> None:
-        """Count a sighting's reading, and keep its crop where it is the best so far."""
+        """Remember where a sighting was, count its reading, and keep its crop where it is the best so far."""
         reading = sighting.reading
-        if reading is None or reading.text is None or self.reported:
+        if self.reported:
+            return
+        self.boxes.append(sighting.detection.box)
+        if len(self.boxes) > MOST_BOXES:
+            del self.boxes[1:-1:2]
+        if reading is None or reading.text is None:
             return
         self.texts[reading.text] += 1
         if reading.confidence > self.surest:
@@ -246,19 +255,33 @@ def edit_distance(a: str, b: str) -> int:
     return previous[-1]
 
 
-def direction(first: Box, last: Box) -> Direction:
-    """Return the direction of travel between two boxes of one plate: by size, else sideways, else up or down.
+def direction(boxes: Sequence[Box]) -> Direction:
+    """Return the direction of travel of a plate by its way: by size, else sideways, else up or down.
 
-    A plate that moves down the picture comes nearer, because cameras look down on the road.
+    The first and the last third of the way are compared by their medians, because a plate that enters or leaves the
+    picture is cut off there. A plate that moves down the picture comes nearer, because cameras look down on the road.
+
+    Args:
+        boxes: the plate's boxes in order, at least one.
     """
-    grown = math.log(max(1.0, last.width) / max(1.0, first.width))
+    third = max(1, len(boxes) // 3)
+    (x0, y0, width0), (x1, y1, width1) = _typical(boxes[:third]), _typical(boxes[-third:])
+    grown = math.log(max(1.0, width1) / max(1.0, width0))
     if abs(grown) >= GROWN:
         return Direction.APPROACHING if grown > 0 else Direction.RECEDING
-    width = max(1.0, (first.width + last.width) / 2)
-    dx = (last.centre[0] - first.centre[0]) / width
-    dy = (last.centre[1] - first.centre[1]) / width
+    width = max(1.0, (width0 + width1) / 2)
+    dx, dy = (x1 - x0) / width, (y1 - y0) / width
     if max(abs(dx), abs(dy)) < MOVED:
         return Direction.STILL
     if abs(dx) >= abs(dy):
         return Direction.RIGHT if dx > 0 else Direction.LEFT
     return Direction.APPROACHING if dy > 0 else Direction.RECEDING
+
+
+def _typical(boxes: Sequence[Box]) -> tuple[float, float, float]:
+    """Return the median centre and width."""
+    return (
+        statistics.median(box.centre[0] for box in boxes),
+        statistics.median(box.centre[1] for box in boxes),
+        statistics.median(box.width for box in boxes),
+    )
