@@ -40,7 +40,7 @@ autosave_interval 1
 persistent_client_expiration 8d
 max_inflight_messages 0
 max_queued_messages 100000
-message_size_limit 1100000
+max_packet_size 1100000
 retain_available false
 """
 

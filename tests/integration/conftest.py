@@ -45,6 +45,7 @@ class Estate:
     clock: WallClock = field(default_factory=WallClock)
     opened: list = field(default_factory=list)
     receipts: list = field(default_factory=list)
+    ready: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self):
         self.custody = self.root / "custody"
@@ -205,18 +206,19 @@ class Estate:
     def receiving(self, take=None):
         """Run the receiver on a thread; what it raises is raised at the end."""
         receiver, subscriber = self.receiver(take)
-        stop, ready, failures = threading.Event(), threading.Event(), []
+        stop, failures = threading.Event(), []
+        self.ready.clear()
 
         def work():
             try:
-                subscriber.run(stop.is_set, lambda _message: None, ready.set)
+                subscriber.run(stop.is_set, lambda _message: None, self.ready.set)
             except Exception as error:
                 failures.append(error)
 
         thread = threading.Thread(target=work)
         thread.start()
         try:
-            assert ready.wait(10), "the receiver was not accepted"
+            assert self.ready.wait(10), "the receiver was not accepted"
             yield receiver
         finally:
             stop.set()
