@@ -6,12 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeplate.domain.agency import Agency, Grant
 from homeplate.domain.record import HitKind, StorageClass
 from homeplate.domain.rules import Rule, Trigger
 from homeplate.policy.allowlist import Recipients, recipients
 from homeplate.policy.disclosure import NOT_DEMO, Decision, Narrowing, check_narrowing, decide, narrowed
-from tests.policy.values import AGENCIES, GRANTS, HOME, IDENTIFIERS, NOW_S, RULES, agency, known, rule, sealing_key
+from tests.policy.values import (
+    AGENCIES,
+    GRANTS,
+    HOME,
+    IDENTIFIERS,
+    NOW_S,
+    RULES,
+    agency,
+    grant,
+    known,
+    rule,
+    sealing_key,
+)
 
 EVERYTHING = rule("everything", trigger=Trigger.EVERYTHING)
 LISTS = st.builds(
@@ -176,17 +187,22 @@ def test_a_configuration_that_narrows_is_accepted():
     )
 
 
-@given(GRANTS, AGENCIES)
-def test_a_grant_that_ran_out_since_the_lists_were_read_keeps_nothing(given_grant: Grant, who: Agency):
-    to = recipients([who], [given_grant], HOME, NOW_S)
-    later = decide(
-        rules=[rule(to=(who.identifier,))],
-        narrowing=Narrowing(),
-        recipients=to,
-        hit=HitKind.EXACT,
-        camera="north",
-        captured_s=NOW_S + 10,
-        now_s=NOW_S + 10,
-        demo=False,
-    )
-    assert later.dispositions == ()
+def test_a_grant_that_ran_out_since_the_lists_were_read_keeps_nothing():
+    who = agency(keys=(sealing_key(not_after_s=NOW_S + 9999),))
+    to = known(who, grants=(grant(expires_s=NOW_S + 5),))
+
+    def at(now_s: int) -> Decision:
+        return decide(
+            rules=[rule()],
+            narrowing=Narrowing(),
+            recipients=to,
+            hit=HitKind.EXACT,
+            camera="north",
+            captured_s=now_s,
+            now_s=now_s,
+            demo=False,
+        )
+
+    assert len(at(NOW_S + 4).dispositions) == 1
+    assert at(NOW_S + 5).dispositions == ()
+    assert at(NOW_S + 5).refused[0][2].startswith("grant-expired:")
