@@ -34,5 +34,7 @@ def run_purge(config: Config) -> str:
     files = certificate.outgoing_files + certificate.local_files
     oldest = "none" if certificate.oldest_expiry_s is None else utc_text(certificate.oldest_expiry_s * NANOSECONDS)
     at = utc_text(certificate.purged_at_s * NANOSECONDS)
-    return f"purged at {at}: {certificate.keys_destroyed} slot keys destroyed, {files} files removed, "
+    return (
+        f"purged at {at}: {certificate.keys_destroyed} slot keys destroyed, {files} files removed, "
         f"{certificate.keys_left} keys left, the first to expire: {oldest}"
+    )
