@@ -1,5 +1,6 @@
 """Node time over simulated machines: wall clock, boot clock and boot id are the test's; marks are real files."""
 
+import json
 import os
 import threading
 from dataclasses import dataclass, field
@@ -51,8 +52,8 @@ class Machine:
         return Readers(boot_id=lambda: f"boot-{self.boots}", boot_ns=lambda: self.since_boot, wall_ns=lambda: self.wall)
 
 
-def start(machine, folder, process="capture", **more):
-    return SystemClock(folder, process, readers=machine.readers(), **more)
+def start(machine, folder, process="capture"):
+    return SystemClock(folder, process, readers=machine.readers())
 
 
 def test_within_a_boot_the_wall_clock_changes_nothing(tmp_path):
@@ -143,14 +144,27 @@ def test_powered_on_time_in_quarantine_is_kept_across_a_reboot(tmp_path):
     assert clock.least_ns() < before + 5 * DAY_NS
 
 
-def test_a_signed_time_lets_a_longer_time_off_be_believed(tmp_path):
+def test_a_signed_time_ends_the_quarantine_of_all_processes_after_a_long_time_off(tmp_path):
     machine = Machine()
     start(machine, tmp_path)
     machine.off(60 * DAY_NS)
-    signed = machine.wall - DAY_NS
-    assert start(machine, tmp_path, signed_ns=signed).now_ns() == machine.wall
-    far = Machine(wall=machine.wall + 30 * DAY_NS, boots=9)
-    assert start(far, tmp_path, signed_ns=signed).quarantine is not None
+    capture, bundle = start(machine, tmp_path, "capture"), start(machine, tmp_path, "bundle")
+    bundle.believe(machine.wall - PLAUSIBLE_OFF_NS - 1)  # signed too long ago to vouch for this wall clock
+    assert bundle.quarantine is not None
+    bundle.believe(machine.wall - PLAUSIBLE_OFF_NS)
+    assert bundle.quarantine is None
+    assert bundle.now_ns() == machine.wall
+    assert capture.now_ns() == machine.wall
+
+
+def test_a_signed_time_moves_no_time_where_there_is_no_quarantine(tmp_path):
+    machine = Machine()
+    clock = start(machine, tmp_path)
+    clock.believe(START_NS + 500 * DAY_NS)
+    assert clock.now_ns() == START_NS
+    machine.off(0)
+    machine.wall = 0
+    assert start(machine, tmp_path).now_ns() < START_NS + DAY_NS
 
 
 def test_processes_of_one_boot_share_one_anchor_whatever_the_wall_does_between_their_starts(tmp_path):
@@ -187,8 +201,7 @@ def test_a_damaged_mark_is_refused_by_name(tmp_path):
     start(machine, tmp_path)
     path = tmp_path / "capture.mark"
     good = path.read_bytes()
-    early = good.replace(b'"reserved_ns":1', b'"reserved_ns":0')
-    assert early != good
+    early = json.dumps({**json.loads(good), "reserved_ns": START_NS - 1}).encode()
     for bad in (b"", b"{}", early, good[:-1], good.replace(b'"version":1', b'"version":2'), b"\xff" + good):
         path.write_bytes(bad)
         with pytest.raises(ClockError, match=r"capture.mark"):

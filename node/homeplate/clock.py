@@ -87,21 +87,18 @@ class SystemClock:
         state_dir: folder of the marks, one file a process (`capture.mark`); every process may read and lock it.
         process: a to z; this process alone writes its mark.
         readers: where to read; the machine's clocks by default.
-        signed_ns: a time that a custodian signed; the wall clock may be `PLAUSIBLE_OFF_NS` past it.
 
     Raises:
         ClockError: where the wall clock was never set, or a mark cannot be read.
     """
 
-    def __init__(
-        self, state_dir: Path, process: str, *, readers: Readers | None = None, signed_ns: int | None = None
-    ) -> None:
+    def __init__(self, state_dir: Path, process: str, *, readers: Readers | None = None) -> None:
         if not (process.isascii() and process.isalpha() and process.islower()):
             raise ClockError(f"a clock mark is named by a process, a to z, not {process!r}")
         self._dir = state_dir
         self._process = process
         self._read = readers or system_readers()
-        self._signed_ns = signed_ns or 0
+        self._signed_ns = 0
         self._lock = threading.Lock()
         self._boot_id = self._read.boot_id()
         self._anchor_ns = 0
@@ -125,9 +122,7 @@ class SystemClock:
         """
         with self._lock:
             if self._quarantine:
-                with self._shared() as folder:
-                    self._establish()
-                    self._write(folder)
+                self._judge_again()
             if self._quarantine:
                 raise ClockError(_quarantined(self._quarantine))
             now = self._anchor_ns + self._read.boot_ns()
@@ -140,6 +135,20 @@ class SystemClock:
         with self._lock:
             return self._anchor_ns + self._read.boot_ns()
 
+    def believe(self, signed_ns: int) -> None:
+        """Take a time that a custodian signed: the wall clock is believed up to `PLAUSIBLE_OFF_NS` past it.
+
+        That ends a quarantine after a long time off, for the other processes of this boot too. It moves no time by
+        itself, so an old signature that is brought again changes nothing.
+
+        Raises:
+            ClockError: where the mark cannot be read or written.
+        """
+        with self._lock:
+            self._signed_ns = max(self._signed_ns, signed_ns)
+            if self._quarantine:
+                self._judge_again()
+
     def save_mark(self) -> None:
         """Write this process's mark now; it covers the next `RESERVE_NS`.
 
@@ -148,6 +157,12 @@ class SystemClock:
         """
         with self._lock:
             self._save()
+
+    def _judge_again(self) -> None:
+        """Look whether the quarantine can end: the wall clock was mended, or another process was told so."""
+        with self._shared() as folder:
+            self._establish()
+            self._write(folder)
 
     def _save(self) -> None:
         with self._shared() as folder:
