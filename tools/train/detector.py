@@ -1,4 +1,6 @@
-"""Train, measure and quantise the plate detector: `python -m tools.train.detector prepare|train|validate|quantise`.
+"""Train, measure and quantise the plate detector.
+
+`python -m tools.train.detector prepare|train|validate|keep|quantise`, as in models/MODEL_CARD.md.
 
 Each verb is one command and picks up where it was stopped. Thresholds, stops and choices come from the held-out fifth
 of the training pictures (`tools.train.split`); the evaluation sets are only ever reported on, by `tools.evaluate`.
@@ -145,7 +147,7 @@ class Run:
         self._path, self._plan = path, plan
         self._net, self._mean = PlateNet().to(memory_format=torch.channels_last), PlateNet()
         if start:
-            self._net.load_state_dict(torch.load(start)["mean"])
+            self._net.load_state_dict(weights_of(start))
         self._mean.load_state_dict(self._net.state_dict())
         self._optimiser = torch.optim.AdamW(self._net.parameters(), lr=plan.rate, weight_decay=0.02)
         self.step, self.spent = 0, 0.0
@@ -220,7 +222,7 @@ def validate(arguments: argparse.Namespace) -> None:
 
 def _trained(path: Path) -> Heads:
     net = PlateNet()
-    net.load_state_dict(torch.load(path)["mean"])
+    net.load_state_dict(weights_of(path))
     net.eval().to(memory_format=torch.channels_last)
 
     def run(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -235,10 +237,28 @@ def _exported(path: Path) -> Heads:
     return lambda batch: np.asarray(session.run(None, {"image": batch})[0])
 
 
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    """The averaged weights of a run's last.pt, or of an .npz that `keep` wrote."""
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            return {name: torch.from_numpy(np.asarray(arrays[name], np.float32)) for name in arrays.files}
+    weights: dict[str, torch.Tensor] = torch.load(path)["mean"]
+    return weights
+
+
+def keep(arguments: argparse.Namespace) -> None:
+    """Write the averaged weights in half precision, small enough to be kept beside the model for the next run."""
+    weights = weights_of(arguments.weights)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    np.savez_compressed(arguments.out, **{name: value.numpy() for name, value in halves.items()})
+    print(f"{arguments.out}: {arguments.out.stat().st_size} bytes")
+
+
 def export(arguments: argparse.Namespace) -> None:
     """Quantise a checkpoint with pictures of the training part: as they are, letterboxed, and augmented."""
     net = PlateNet()
-    net.load_state_dict(torch.load(arguments.weights)["mean"])
+    net.load_state_dict(weights_of(arguments.weights))
     scenes, plates = _packs(arguments.cache)
     chosen = np.random.default_rng(0).permutation(np.array(scenes.part(held_out=False), object))[:CALIBRATION]
     width, height = arguments.size
@@ -271,7 +291,7 @@ def main() -> None:
     verb.add_argument("--minutes", type=float, default=60, help="to spend in all, over all resumptions")
     verb.add_argument("--rate", type=float, default=2e-3)
     verb.add_argument("--seed", type=int, default=0)
-    verb.add_argument("--start", type=Path, help="weights to start from, a last.pt of another run")
+    verb.add_argument("--start", type=Path, help="weights to start from, a last.pt of another run or a kept .npz")
     verb.set_defaults(run=train)
     verb = verbs.add_parser("validate", help="measure on the held-out pictures")
     verb.add_argument("model", type=Path, help="a last.pt, or an exported .onnx")
@@ -280,6 +300,10 @@ def main() -> None:
     verb.add_argument("--overlap", type=float, default=0.4)
     verb.add_argument("--corners", type=float, default=0.2)
     verb.set_defaults(run=validate)
+    verb = verbs.add_parser("keep", help="write the weights from which a later run can start")
+    verb.add_argument("weights", type=Path, help="a last.pt")
+    verb.add_argument("--out", type=Path, default=Path("models/training/detector.npz"))
+    verb.set_defaults(run=keep)
     verb = verbs.add_parser("quantise", help="make the node's int8 model")
     verb.add_argument("weights", type=Path, help="a last.pt")
     verb.add_argument("--size", type=_size, default=INPUT)

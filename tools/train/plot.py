@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib as mpl
 
 mpl.use("Agg")
-from matplotlib import pyplot
+from matplotlib import pyplot as plt
 
 ACROSS = "step"
 COLUMNS = 3
@@ -40,7 +40,7 @@ def main() -> None:
     arguments = parser.parse_args()
     series = series_of(arguments.log)
     rows = -(-len(series) // COLUMNS)
-    figure, axes = pyplot.subplots(rows, COLUMNS, figsize=(5 * COLUMNS, 3 * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, COLUMNS, figsize=(5 * COLUMNS, 3 * rows), squeeze=False)
     for panel, (key, points) in zip(axes.flat, series.items(), strict=False):
         panel.plot([x for x, _ in points], [y for _, y in points])
         panel.set_title(key)
