@@ -48,6 +48,12 @@ def test_a_car_that_is_seen_again_elsewhere_is_known_by_its_text():
     assert [t.sightings for t in tracks] == [6]
 
 
+def test_a_grille_that_is_taken_for_a_plate_does_not_prolong_a_car_that_has_left():
+    car = [[sighting(800 - 10 * i, 300, "7ABC123", frame=i)] for i in range(8)]
+    tracks = run([*car, *([[]] * 5), [sighting(980, 330, None, frame=13, width=110)]])
+    assert sorted(t.last.frame_index for t in tracks) == [7, 13]
+
+
 def test_two_cars_side_by_side_never_merge():
     tracks = run([[sighting(100 + 20 * i, 200, "7ABC123"), sighting(160 + 20 * i, 205, "8XYZ987")] for i in range(10)])
     assert (texts(tracks), [t.sightings for t in tracks]) == (["7ABC123", "8XYZ987"], [10, 10])

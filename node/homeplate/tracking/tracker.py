@@ -24,6 +24,8 @@ UNSURE = 6.0
 FASTEST, FARTHEST = 45.0, 4.0
 """Plate widths a second of a car at 50 km/h (a US plate is 0.305 m wide), for a track whose velocity is not known yet;
 and the most plate widths that this may reach, short of the next car's plate."""
+FARTHEST_UNREAD = 1.5
+"""The same where the track was read and the sighting is not: most such sightings are no plate at all."""
 PREDICT_NS = SECOND // 2
 """How far ahead a velocity is believed."""
 SMOOTHING = 0.6
@@ -231,7 +233,10 @@ def _cost(track: Track, sighting: Sighting, stream_ns: int) -> float | None:
         return None
     recognised = likeness == 1.0 and track.text is not None and len(track.text) >= RECOGNISED_LENGTH
     ratio = max(box.width, old.width, 1.0) / max(1.0, min(box.width, old.width))
-    if not recognised and (distance > track.reach(stream_ns) or ratio > SIZE_STEP):
+    reach = track.reach(stream_ns)
+    if track.text is not None and sighting.reading is None:
+        reach = min(reach, FARTHEST_UNREAD)
+    if not recognised and (distance > reach or ratio > SIZE_STEP):
         return None
     return distance + READ_WEIGHT * (0.5 if likeness is None else 1 - likeness)
 
