@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import threading
 from contextlib import suppress
 
 import msgspec
@@ -503,6 +504,46 @@ def test_the_signer_signs_each_log_as_it_grows(tmp_path, key):
         "capture-000000000004.note",
         "capture-000000000007.note",
     ]
+
+
+def test_the_signer_signs_only_rows_that_are_surely_on_the_disk(tmp_path, key, monkeypatch):
+    path, real, synced = tmp_path / "capture.log", os.fsync, []
+    with MerkleLog(path, SimulatedClock(START_NS)) as log:
+        log.append("sealed", records="a")
+
+        def fsync(fd):
+            real(fd)
+            if not synced:  # another row is written while the signer syncs, and not synced yet
+                synced.append(os.fstat(fd).st_ino)
+                log.append("sealed", records="b")
+
+        monkeypatch.setattr(checkpoints.os, "fsync", fsync)
+        signed = sign_checkpoints({"capture": path}, key=key, pseudonym=PSEUDONYM, folder=tmp_path / "checkpoints")
+    assert signed["capture"].size == 1
+    assert synced == [path.stat().st_ino]
+    assert scan(path).frontier.size == 2
+
+
+def test_threads_may_share_a_log(tmp_path):
+    path = tmp_path / "a.log"
+    with MerkleLog(path, SimulatedClock(START_NS)) as log:
+        rows = CoalescingLedger(log, SimulatedClock(START_NS), events=frozenset({"r"}))
+
+        def write(name):
+            for number in range(20):
+                rows.append("faults.row", thread=name, mark=number)
+                rows.append("r", reason="same")
+
+        threads = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        rows.flush()
+    assert scan(path).bad is None
+    told = [row for row in read_rows(path) if row.event == "r"]
+    assert [row.fields.get("repeats") for row in told] == [None, 79]
+    assert len(list(read_rows(path))) == 82
 
 
 @pytest.mark.parametrize("keep", [0, 2, 3])

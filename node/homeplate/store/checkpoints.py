@@ -151,7 +151,7 @@ def sign_checkpoints(
 
 def _sign_log(name: str, path: Path, key: Ed25519PrivateKey, pseudonym: bytes, folder: Path) -> Checkpoint:
     last = _last(name, key, folder)
-    state = scan(path, sizes={last.size} if last else ())
+    state = scan(path, sizes={last.size} if last else (), end=_synced_bytes(path))
     if state.bad:
         raise LedgerError(f"ledger {path.name}, row {state.bad.number}: {state.bad.reason}; nothing was signed")
     if last and state.points.get(last.size, (b"", 0))[0] != last.root:
@@ -164,6 +164,20 @@ def _sign_log(name: str, path: Path, key: Ed25519PrivateKey, pseudonym: bytes, f
     checkpoint = Checkpoint(origin=origin_of(pseudonym, name), size=state.frontier.size, root=state.frontier.root())
     write_durably(folder / f"{name}-{checkpoint.size:012}{SUFFIX}", sign(checkpoint, key))
     return checkpoint
+
+
+def _synced_bytes(path: Path) -> int:
+    """Return how much of a log is surely on the disk.
+
+    Its process may be between write and fsync: a row that is signed and then lost to a power cut would look cut off.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            os.fsync(file.fileno())
+            return size
+    except OSError as error:
+        raise StoreError(f"the ledger {path} cannot be synced: {error.strerror}") from error
 
 
 def _last(name: str, key: Ed25519PrivateKey, folder: Path) -> Checkpoint | None:

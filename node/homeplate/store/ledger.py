@@ -8,6 +8,8 @@ bad row can be named. Signatures over roots are `checkpoints`' affair. One write
 import fcntl
 import os
 import re
+import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -106,7 +108,12 @@ def leaf_of(row: Row, salt: bytes) -> bytes:
 
 
 def scan(
-    path: Path, sizes: Iterable[int] = (), visit: Callable[[Line], None] | None = None, *, exported: bool = False
+    path: Path,
+    sizes: Iterable[int] = (),
+    visit: Callable[[Line], None] | None = None,
+    *,
+    exported: bool = False,
+    end: int | None = None,
 ) -> Scan:
     """Read a log from its start and check every row: form, number, order in time, running root.
 
@@ -115,6 +122,7 @@ def scan(
         sizes: tree sizes whose roots are wanted in `Scan.points`.
         visit: called with each good line.
         exported: True where rows may be withheld; in a node's own log that is a bad row.
+        end: how many bytes to read; None reads all.
 
     Raises:
         StoreError: where the file cannot be read.
@@ -123,7 +131,7 @@ def scan(
     if 0 in wanted:
         result.points[0] = (result.frontier.root(), 0)
     try:
-        for raw in _lines(path, result):
+        for raw in _lines(path, result, end):
             line = _check(raw, result, exported=exported)
             result.end += len(raw) + 1
             if result.frontier.size in wanted:
@@ -174,13 +182,14 @@ def export(lines: Iterable[Line], withhold: Callable[[Row], bool]) -> Iterator[b
         yield msgspec.json.encode(shown, order="sorted") + b"\n"
 
 
-def _lines(path: Path, state: Scan) -> Iterator[bytes]:
+def _lines(path: Path, state: Scan, end: int | None = None) -> Iterator[bytes]:
     """Yield whole lines without their newline; what follows the last newline is counted in `state.tail`."""
     if not path.exists():
         return
     with path.open("rb") as file:
-        rest = b""
-        while chunk := file.read(_CHUNK):
+        rest, left = b"", sys.maxsize if end is None else end
+        while chunk := file.read(min(_CHUNK, left)):
+            left -= len(chunk)
             *whole, rest = (rest + chunk).split(b"\n")
             yield from whole
             if len(rest) > MAXIMUM_LINE_BYTES:
@@ -232,7 +241,7 @@ def _decode(raw: bytes, number: int, *, exported: bool) -> tuple[Line | Withheld
 
 
 class MerkleLog:
-    """The log of one process, held open and locked until `close`.
+    """The log of one process, held open and locked until `close`; its threads may share it.
 
     A torn last line (power cut, kill) is cut off at opening, and a row `ledger.recovered` says so: its append never
     returned, so nothing that was acknowledged is lost.
@@ -250,6 +259,7 @@ class MerkleLog:
     def __init__(self, path: Path, clock: Clock, salt: Callable[[int], bytes] = os.urandom) -> None:
         self._path, self._clock, self._salt = path, clock, salt
         self._broken = False
+        self._lock = threading.Lock()
         try:
             path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
@@ -306,19 +316,11 @@ class MerkleLog:
         Raises:
             StoreError: where it cannot be written (the file is then as before), or a name or value is out of bounds.
         """
-        if self._broken:
-            raise StoreError(f"the ledger {self._path} failed to sync before: mend its disk and start again")
         _check_row(event, fields)
-        row = Row(number=self.size + 1, time_ns=self._row_time(), event=event, fields=fields)
-        salt = self._salt(SALT_BYTES)
-        frontier = self._frontier.copy()
-        frontier.append(leaf_of(row, salt))
-        line = Line(root=frontier.root().hex(), row=row, salt=salt.hex())
-        raw = msgspec.json.encode(line, order="sorted") + b"\n"
-        if len(raw) > MAXIMUM_LINE_BYTES:
-            raise StoreError(f"a ledger row of event {event} has {len(raw)} bytes, over {MAXIMUM_LINE_BYTES}")
-        self._write(raw)
-        self._frontier, self._last, self._end = frontier, line, self._end + len(raw)
+        with self._lock:
+            if self._broken:
+                raise StoreError(f"the ledger {self._path} failed to sync before: mend its disk and start again")
+            self._append(event, fields)
 
     def close(self) -> None:
         """Release the file."""
@@ -329,6 +331,18 @@ class MerkleLog:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def _append(self, event: str, fields: dict[str, Value]) -> None:
+        row = Row(number=self.size + 1, time_ns=self._row_time(), event=event, fields=fields)
+        salt = self._salt(SALT_BYTES)
+        frontier = self._frontier.copy()
+        frontier.append(leaf_of(row, salt))
+        line = Line(root=frontier.root().hex(), row=row, salt=salt.hex())
+        raw = msgspec.json.encode(line, order="sorted") + b"\n"
+        if len(raw) > MAXIMUM_LINE_BYTES:
+            raise StoreError(f"a ledger row of event {event} has {len(raw)} bytes, over {MAXIMUM_LINE_BYTES}")
+        self._write(raw)
+        self._frontier, self._last, self._end = frontier, line, self._end + len(raw)
 
     def _row_time(self) -> int:
         """Node time, never before the row above; in quarantine what has certainly passed, so that the alarm fits in."""
@@ -416,6 +430,7 @@ class CoalescingLedger:
         self._ledger, self._clock = ledger, clock
         self._events, self._window_ns, self._maximum = events, window_ns, maximum
         self._open: OrderedDict[tuple[str, frozenset[tuple[str, Value]]], _Repeats] = OrderedDict()
+        self._lock = threading.Lock()
 
     def append(self, event: str, **fields: Value) -> None:
         """Append a row, or count it where the same one was written within the window.
@@ -431,15 +446,8 @@ class CoalescingLedger:
         except ClockError:  # no window without time: better each refusal than none
             self._ledger.append(event, **fields)
             return
-        key = (event, frozenset(fields.items()))
-        self._expire(now)
-        if key in self._open:
-            self._open[key].count += 1
-            return
-        self._ledger.append(event, **fields)
-        self._open[key] = _Repeats(since_ns=now, fields=fields)
-        if len(self._open) > self._maximum:
-            self._settle(next(iter(self._open)))
+        with self._lock:
+            self._count(event, fields, now)
 
     def flush(self) -> None:
         """Write out every count (at the end of a run).
@@ -447,8 +455,20 @@ class CoalescingLedger:
         Raises:
             StoreError: where one cannot be written.
         """
-        for key in list(self._open):
-            self._settle(key)
+        with self._lock:
+            for key in list(self._open):
+                self._settle(key)
+
+    def _count(self, event: str, fields: dict[str, Value], now_ns: int) -> None:
+        key = (event, frozenset(fields.items()))
+        self._expire(now_ns)
+        if key in self._open:
+            self._open[key].count += 1
+            return
+        self._ledger.append(event, **fields)
+        self._open[key] = _Repeats(since_ns=now_ns, fields=fields)
+        if len(self._open) > self._maximum:
+            self._settle(next(iter(self._open)))
 
     def _expire(self, now_ns: int) -> None:
         for key, repeats in list(self._open.items()):  # oldest first: they stand in the order of their first row
