@@ -18,7 +18,9 @@ from homeplate.sealing.slots import SlotStore
 from homeplate.store.delivery import DeliveryLog, Outcome
 from homeplate.store.ledger import MerkleLog
 from homeplate.store.spool import FileSpool
-from homeplate.uplink import EXPIRY_S, LONGEST_WAIT_S, Drained, Uplink
+from homeplate.trust.bundle import install_bundle, load_bundle, pin_root
+from homeplate.uplink import EXPIRY_S, LONGEST_WAIT_S, Drained, InstalledBundle, Uplink
+from homeplate_custodian import provision
 
 NOW_S = 1_790_000_000
 NODE = bytes(range(16))
@@ -472,3 +474,72 @@ def test_power_may_go_again_during_the_recovery(house, second):
     assert len(house.rows("delivery.confirmed")) == 1
     assert len(house.rows("delivery.outcome-unknown")) >= 1
     assert list(house.spool.pending()) == []
+
+
+def test_a_crash_before_a_quarantine_is_settled_after_it(house):
+    house.put()
+    assert drain_with_power_cut(house, 5)
+    quarantined = [True]
+
+    class Clock:
+        def now_ns(self):
+            if quarantined[0]:
+                raise ClockError("the step is not believed")
+            return house.clock.now_ns()
+
+    house.uplink()
+    uplink = Uplink(
+        node=NODE,
+        spool=house.spool,
+        slots=house.slots,
+        who=house.who,
+        clock=Clock(),
+        ledger=house.ledger,
+        delivery=house.delivery,
+        connect=house.broker,
+    )
+    assert uplink.drain().halted == "the step is not believed"
+    assert len(house.delivery.open_attempts()) == 1
+    quarantined[0] = False
+    assert uplink.drain() == Drained(confirmed=1)
+    assert len(house.rows("delivery.outcome-unknown")) == 1
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """Return a custody and a node's folder with its first publication, which grants nobody anything."""
+    custody, folder = tmp_path / "custody", tmp_path / "bundle"
+    provision.init(custody, registry_body="Secretary of State", operator_body="City Council", now_s=NOW_S)
+    provision.publish_bundle(custody, now_s=NOW_S)
+    pin_root((custody / "root.json").read_bytes(), folder)
+    install_bundle(custody / "bundle", folder, NOW_S * NANOSECONDS)
+    return custody, folder
+
+
+def test_the_installed_bundle_says_who_may_receive_until_it_is_over(installed):
+    _, folder = installed
+    who = InstalledBundle(folder)
+    assert who(NOW_S * NANOSECONDS).nobody is not None
+    over_s = load_bundle(folder, NOW_S * NANOSECONDS).expires_s
+    who((over_s - 1) * NANOSECONDS)
+    with pytest.raises(TrustError):
+        who(over_s * NANOSECONDS)
+
+
+def test_a_bundle_that_was_taken_away_allows_nobody(installed):
+    _, folder = installed
+    who = InstalledBundle(folder)
+    who(NOW_S * NANOSECONDS)
+    (folder / "timestamp.json").unlink()
+    with pytest.raises(TrustError):
+        who(NOW_S * NANOSECONDS)
+
+
+def test_a_bundle_that_was_replaced_by_a_broken_one_allows_nobody(installed):
+    _, folder = installed
+    who = InstalledBundle(folder)
+    who(NOW_S * NANOSECONDS)
+    (folder / "timestamp.json").write_text("{}")
+    for _ in range(2):
+        with pytest.raises(TrustError):
+            who(NOW_S * NANOSECONDS)

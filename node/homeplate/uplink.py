@@ -145,7 +145,7 @@ class Uplink:
         connect: Connect,
         ticks: Callable[[], int] = perf_ns,
     ) -> None:
-        """Settle what a crash left open, then be ready.
+        """Compose it; what a crash left open is settled at the first drain that has a believable time.
 
         Args:
             node: the node's pseudonym, 16 bytes; it is the topic's middle.
@@ -157,9 +157,6 @@ class Uplink:
             delivery: uplink's own log of attempts.
             connect: opens a connection to an allowed endpoint.
             ticks: nanoseconds that pass, for waiting after a failure.
-
-        Raises:
-            StoreError: where a log cannot be read or written.
         """
         self._topic = f"homeplate/{node.hex()}/records"
         self._spool, self._slots, self._who, self._clock = spool, slots, who, clock
@@ -170,7 +167,7 @@ class Uplink:
         self._waits: dict[str, _Wait] = {}
         self._halted: str | None = None
         self._unwrapping = threading.Lock()
-        self._books.recover()
+        self._recovered = False
 
     def run(self, stop: threading.Event, beat: Callable[[], None], poll_s: float = POLL_S) -> None:
         """Drain until `stop` is set; `beat` is called after each look at the spool (the watchdog's food)."""
@@ -188,7 +185,9 @@ class Uplink:
             StoreError: where the spool or a log fails; nothing more is sent then.
         """
         try:
-            known = self._who(self._clock.now_ns())
+            now_ns = self._clock.now_ns()
+            self._recover_once()
+            known = self._who(now_ns)
         except (TrustError, ClockError) as error:
             return self._halt(str(error))
         self._halted = None
@@ -197,6 +196,11 @@ class Uplink:
             with ThreadPoolExecutor(max_workers=len(groups), thread_name_prefix="uplink") as pool:
                 done = sum(pool.map(self._deliver, groups.keys(), groups.values()), done)
         return done
+
+    def _recover_once(self) -> None:
+        if not self._recovered:
+            self._books.recover()
+            self._recovered = True
 
     def _halt(self, reason: str) -> Drained:
         if reason != self._halted:

@@ -52,7 +52,7 @@ KEEPALIVE_S = 30
 FIRST_WAIT_S, LONGEST_WAIT_S = 1, 60
 # How many messages the broker may send before one is acknowledged: the bound of what waits in memory here (a record
 # has 66 KiB at most). It is wide, because mosquitto acknowledges a node before it saves, and what it has not forwarded
-# by then dies with it (docs/decisions/0072: with 64, 4 of 64 kills lost their last record; here none).
+# by then dies with it (docs/decisions/0072: with 64, 5 of 64 kills lost their last record; here none).
 IN_FLIGHT = 256
 _TOPIC = re.compile(r"homeplate/([0-9a-f]{32})/records")
 
@@ -263,6 +263,7 @@ class Subscriber:
         self._connack: ReasonCode | None = None
         self._suback: list[ReasonCode] = []
         self._ready: Callable[[], None] = lambda: None
+        self._was_accepted = False
         self._wait_s = FIRST_WAIT_S
         self.last_arrival_ns = perf_ns()
 
@@ -275,19 +276,24 @@ class Subscriber:
             ready: called each time the broker has accepted the subscription.
 
         Raises:
+            BrokerError: at the end, where the broker never accepted the subscription.
             StoreError, TrustError, ClockError: from `take`; what was not acknowledged is sent again next time.
         """
         self._ready = ready
         pause = threading.Event()
+        failure: BrokerError | None = None
         while not stop():
             try:
                 self._session(stop)
             except BrokerError as error:
+                failure = error
                 complain(str(error))
             until = perf_ns() + self._wait_s * NANOSECONDS
             while not stop() and perf_ns() < until:
                 pause.wait(0.1)
             self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
+        if failure is not None and not self._was_accepted:
+            raise failure
 
     def _session(self, stop: Callable[[], bool]) -> None:
         client = _Client(self._access.client_id, self._access.connect())
@@ -319,7 +325,8 @@ class Subscriber:
             raise BrokerError(
                 f"the broker did not accept the subscription: {self._suback[0] if self._suback else 'no answer'}"
             )
-        self._wait_s = FIRST_WAIT_S
+        self._wait_s, self._was_accepted = FIRST_WAIT_S, True
+        self.last_arrival_ns = perf_ns()
         self._ready()
 
     @staticmethod
