@@ -85,11 +85,22 @@ def test_an_output_of_another_name_is_refused(folder):
         ({"file": "../detector.onnx"}, "file"),
         ({"thresholds": {"score": 7, "overlap": 0.4, "corners": 0.2}}, r"thresholds\.score"),
         ({"sha256": "0"}, "sha256"),
+        ({"input": {"name": "image", "shape": [3, 8, 8], "type": "tensor(uint8)"}}, r"input\.shape"),
+        ({"outputs": []}, "outputs"),
     ],
 )
 def test_a_manifest_with_an_unknown_key_or_a_wrong_value_is_refused_by_the_keys_name(folder, change, told):
     with pytest.raises(ModelError, match=rf"manifest\.json: .*{told}"):
         load_manifest(edited(folder, **change))
+
+
+def test_an_alphabet_that_is_not_the_readers_is_refused(folder):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["reader"]["alphabet"] = "ABC_"
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ModelError, match="names 4 characters"):
+        load_manifest(folder)
 
 
 def test_a_manifest_of_another_version_is_refused(folder):

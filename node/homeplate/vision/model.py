@@ -7,7 +7,7 @@ fetches one. What goes in and what comes out is prepared and read by `detector` 
 import hashlib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -35,6 +35,7 @@ _RUNTIME_ERRORS: tuple[type[Exception], ...] = (
 
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Side = Annotated[int, msgspec.Meta(ge=1, le=4096)]
 FileName = Annotated[str, msgspec.Meta(pattern="^[a-z0-9_]+\\.onnx$")]
 
 
@@ -44,6 +45,14 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     name: str
     shape: tuple[int, ...]
     type: str
+
+
+class PictureSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A model's input: pictures of [batch, height, width, 3] bytes, BGR; batch may be -1."""
+
+    name: str
+    shape: tuple[int, Side, Side, Literal[3]]
+    type: Literal["tensor(uint8)"]
 
 
 class TrainingData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -71,25 +80,29 @@ class ReaderThresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the manifest says of any model."""
+    """What the manifest says of any model; `outputs` differ by model."""
 
     file: FileName
     sha256: Sha256
     bytes: int
-    input: TensorSpec
-    outputs: tuple[TensorSpec, ...]
+    input: PictureSpec
     training: tuple[TrainingData, ...]
 
 
 class DetectorEntry(ModelEntry, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The detector's entry."""
+    """The detector's entry; its output is the raw heads."""
 
+    outputs: tuple[TensorSpec]
     thresholds: DetectorThresholds
 
 
 class ReaderEntry(ModelEntry, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The reader's entry; `alphabet` names the classes of a position, its last one is padding."""
+    """The reader's entry: probabilities of characters and of jurisdictions.
 
+    `alphabet` names the classes of a position, its last one is padding.
+    """
+
+    outputs: tuple[TensorSpec, TensorSpec]
     alphabet: str
     jurisdictions: tuple[str, ...]
     thresholds: ReaderThresholds
@@ -129,13 +142,20 @@ def load_manifest(folder: Path) -> Manifest:
             f"{path}: version {manifest.version}, this node reads version {MANIFEST_VERSION}; "
             "install models and node of the same release"
         )
+    characters, jurisdictions = manifest.reader.outputs
+    named = len(manifest.reader.alphabet), len(manifest.reader.jurisdictions)
+    if (characters.shape[-1:], jurisdictions.shape[-1:]) != ((named[0],), (named[1],)):
+        raise ModelError(
+            f"{path}: names {named[0]} characters and {named[1]} jurisdictions, but the reader's outputs are "
+            f"{characters.shape} and {jurisdictions.shape}; install the package again"
+        )
     return manifest
 
 
 class Model:
     """A model that was checked against its entry of the manifest and has run once."""
 
-    def __init__(self, folder: Path, entry: ModelEntry, *, threads: int) -> None:
+    def __init__(self, folder: Path, entry: DetectorEntry | ReaderEntry, *, threads: int) -> None:
         """Open the file that `entry` names.
 
         Args:
@@ -150,7 +170,8 @@ class Model:
         if threads < 1:
             raise ModelError(f"{self._path}: cannot run on {threads} threads; give at least 1")
         self._session = _session(self._path, _checked_bytes(self._path, entry), threads)
-        _check_tensors(self._path, "inputs", self._session.get_inputs(), (entry.input,))
+        given = TensorSpec(name=entry.input.name, shape=entry.input.shape, type=entry.input.type)
+        _check_tensors(self._path, "inputs", self._session.get_inputs(), (given,))
         _check_tensors(self._path, "outputs", self._session.get_outputs(), entry.outputs)
         self._input = entry.input.name
         self._outputs = [output.name for output in entry.outputs]
