@@ -401,8 +401,13 @@ def test_a_target_without_a_sha256_is_refused(custody: Path, installed: Path):
     refused(custody, installed, "SHA-256")
 
 
-@pytest.mark.parametrize("what", ["link", "pipe", "folder", "missing"])
-def test_a_file_that_is_no_regular_file_is_refused(custody: Path, installed: Path, tmp_path: Path, what: str):
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [("link", "cannot be read"), ("pipe", "is no regular file"), ("folder", ""), ("missing", "is missing")],
+)
+def test_a_file_that_is_no_regular_file_is_refused(
+    custody: Path, installed: Path, tmp_path: Path, what: str, says: str
+):
     path = custody / "bundle" / "1.registry.json"
     path.rename(tmp_path / "elsewhere")
     if what == "link":
@@ -411,7 +416,7 @@ def test_a_file_that_is_no_regular_file_is_refused(custody: Path, installed: Pat
         os.mkfifo(path)
     elif what == "folder":
         path.mkdir()
-    refused(custody, installed, r"1\.registry\.json")
+    refused(custody, installed, rf"1\.registry\.json.*{says}")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
