@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeplate import purge as module
-from homeplate.clock import NANOSECONDS, Quarantine, SimulatedClock
+from homeplate.clock import NANOSECONDS, Quarantine, SimulatedClock, SystemClock
 from homeplate.domain.record import RecordId, StorageClass
 from homeplate.errors import ClockError, SealingError, StoreError
 from homeplate.purge import IDLE_S, purge
 from homeplate.sealing.slots import SlotStore
 from homeplate.store.certificates import read_certificate
-from homeplate.store.ledger import MerkleLog, read_rows
+from homeplate.store.ledger import MerkleLog, read_rows, scan
 from homeplate.store.spool import FileSpool
+from tests.test_clock import Machine
 
 NOW_S = 1_790_000_000
 SEALED = b"sealed" * 100
@@ -368,5 +369,55 @@ def test_a_record_outlives_a_purge_exactly_where_its_slot_is_not_over(tmp_path_f
     assert node.files() == {record_id for record_id, (_, offset, _) in made.items() if offset > later}
     for storage, offset, blob in made.values():
         assert node.stores[storage].unwrap(blob) == (SEALED if offset > later else None)
+    for store in node.stores.values():
+        store.close()
+
+
+LIFE_S = 600
+moves = st.lists(
+    st.one_of(
+        st.tuples(st.just("run"), st.integers(1, 4)),
+        st.tuples(st.just("record"), st.sampled_from(StorageClass)),
+        st.tuples(st.just("step"), st.integers(-500, 500)),
+        st.tuples(st.just("cut"), st.integers(0, 20)),
+    ),
+    max_size=14,
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(moves)
+def test_no_key_outlives_its_retention_in_powered_on_life(tmp_path_factory, steps):
+    """Invariant 4: whatever the wall clock and the power do, while the timer runs purge each minute.
+
+    `step` moves the wall clock by days, `cut` cuts the power for days; quarantine may come and go.
+    """
+    node, machine = Node(tmp_path_factory.mktemp("node")), Machine()
+    made = []
+
+    def tick():
+        node.clock = SystemClock(node.root / "clock", "purge", readers=machine.readers())
+        node.purge()
+        for storage, blob, since in made:
+            if machine.powered - since >= LIFE_S * NANOSECONDS:
+                assert node.stores[storage].unwrap(blob) is None
+
+    tick()
+    for kind, value in [*steps, ("run", LIFE_S // 60)]:
+        if kind == "run":
+            for _ in range(value):
+                machine.run(60 * NANOSECONDS)
+                tick()
+        elif kind == "step":
+            machine.wall = max(0, machine.wall + value * 86_400 * NANOSECONDS)
+        elif kind == "cut":
+            machine.run(40 * NANOSECONDS)  # dies between two ticks
+            machine.off(value * 86_400 * NANOSECONDS)
+            tick()
+        elif node.clock.quarantine is None:
+            expiry_s = node.clock.now_ns() // NANOSECONDS + LIFE_S
+            made.append((value, node.record(value, expiry_s)[1], machine.powered))
+    assert all(node.stores[storage].unwrap(blob) is None for storage, blob, _ in made)
+    assert scan(node.log).bad is None
     for store in node.stores.values():
         store.close()
