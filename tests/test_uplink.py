@@ -371,6 +371,23 @@ def test_a_send_without_a_good_puback_is_named_and_sent_again_under_the_same_id(
     assert house.rows("delivery.confirmed")[0].fields["attempt"] == 2
 
 
+def test_a_record_on_which_the_broker_breaks_off_holds_back_no_other(house):
+    poison, *others = [house.put() for _ in range(4)]
+
+    class Picky(Broker):
+        def publish(self, topic, payload, *, expiry_s):
+            if decode(payload).header.record_id == poison:
+                raise OutcomeUnknownError("packet-too-large", "too large for this broker")
+            super().publish(topic, payload, expiry_s=expiry_s)
+
+    house.broker = Picky()
+    uplink = house.uplink()
+    assert uplink.drain() == Drained(failed=1, waiting=3)
+    house.ticks_ns += NANOSECONDS
+    assert uplink.drain() == Drained(confirmed=3, failed=1)
+    assert house.broker.ids == others
+
+
 def test_a_broker_that_fails_holds_back_no_other(house):
     house.registry = [agency(), agency("us-ca-county", number=2)]
     house.grants = [grant(), grant("us-ca-county")]

@@ -6,12 +6,12 @@ when it is confirmed or its slot is gone, never because a broker failed: then it
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from homeplate.broker.errors import NotConnectedError, NotTakenError
 from homeplate.clock import NANOSECONDS, perf_ns
@@ -42,6 +42,7 @@ Connect = Callable[[str, Endpoint], Publisher]
 WhoMayReceive = Callable[[int], Recipients]
 """Gives who may receive at a node time (nanoseconds); raises TrustError where no bundle is in force."""
 
+_Known = TypeVar("_Known")
 _SETTLED_BY = {
     "delivery.confirmed": Outcome.CONFIRMED,
     "delivery.refused": Outcome.REFUSED,
@@ -164,6 +165,7 @@ class Uplink:
         self._books = _Books(ledger, delivery, clock)
         self._headers: dict[RecordId, RecordHeader] = {}
         self._refusals: dict[RecordId, str] = {}
+        self._failures: dict[RecordId, int] = {}
         self._waits: dict[str, _Wait] = {}
         self._halted: str | None = None
         self._unwrapping = threading.Lock()
@@ -213,8 +215,11 @@ class Uplink:
         groups: dict[str, list[RecordId]] = {}
         done = Drained()
         pending = list(self._spool.pending())
-        self._headers = {record: self._headers[record] for record in pending if record in self._headers}
-        self._refusals = {record: self._refusals[record] for record in pending if record in self._refusals}
+        self._headers = _only(pending, self._headers)
+        self._refusals = _only(pending, self._refusals)
+        self._failures = _only(pending, self._failures)
+        # Oldest first; but a record on which a broker breaks off stands behind the others, or it would block them all.
+        pending.sort(key=lambda record: self._failures.get(record, 0))
         for record_id in pending:
             header = self._header(record_id)
             if not isinstance(header, RecordHeader):
@@ -304,6 +309,7 @@ class Uplink:
         outcome, reason = _publish(publisher, self._topic, sealed)
         self._books.settle(attempt, outcome, reason)
         if outcome is not Outcome.CONFIRMED:
+            self._failures[record_id] = self._failures.get(record_id, 0) + 1
             self._wait_longer(identifier)
             return Drained(failed=1)
         self._waits.pop(identifier, None)
@@ -360,6 +366,11 @@ def address_of(recipient: Recipient) -> str | None:
     """Return the first of a recipient's endpoints that is one address, not a range; None where there is none."""
     networks = (ip_network(endpoint.network) for endpoint in recipient.agency.endpoints)
     return next((str(network.network_address) for network in networks if network.num_addresses == 1), None)
+
+
+def _only(pending: Iterable[RecordId], known: Mapping[RecordId, _Known]) -> dict[RecordId, _Known]:
+    """Return what is known of records that still wait, so that memory is bounded by the spool."""
+    return {record: known[record] for record in pending if record in known}
 
 
 def _publish(publisher: Publisher, topic: str, sealed: bytes) -> tuple[Outcome, str]:

@@ -37,7 +37,7 @@ from homeplate.errors import BrokerError, HomeplateError, SealingError
 from homeplate.policy.enrolment import enrolled
 from homeplate.policy.verdict import Refused
 from homeplate.ports import Clock
-from homeplate.sealing.envelope import decode
+from homeplate.sealing.envelope import MAX_RECORD_BYTES, decode
 from homeplate.sealing.keys import write_new
 from homeplate.sealing.seal import verify
 from homeplate.trust.files import write_durably
@@ -54,6 +54,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 1, 60
 # has 66 KiB at most). It is wide, because mosquitto acknowledges a node before it saves, and what it has not forwarded
 # by then dies with it (docs/decisions/0072: with 64, 5 of 64 kills lost their last record; here none).
 IN_FLIGHT = 256
+_PACKET_FRAME_BYTES = 1024
 _TOPIC = re.compile(r"homeplate/([0-9a-f]{32})/records")
 
 
@@ -307,6 +308,7 @@ class Subscriber:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = SESSION_S
         properties.ReceiveMaximum = IN_FLIGHT
+        properties.MaximumPacketSize = MAX_RECORD_BYTES + _PACKET_FRAME_BYTES
         endpoint = self._access.endpoint
         client.connect(endpoint.network, endpoint.port, KEEPALIVE_S, clean_start=False, properties=properties)
         try:
