@@ -116,7 +116,6 @@ class InstalledBundle:
     def _current(self, now_ns: int) -> Bundle:
         seen, bundle = self._look(), self._bundle
         if bundle is None or seen != self._seen or now_ns // NANOSECONDS >= bundle.expires_s:
-            self._bundle = None  # where the next line refuses, the old bundle must not count any more
             bundle = load_bundle(self._folder, now_ns)
             self._bundle, self._seen = bundle, seen
         return bundle
