@@ -157,7 +157,11 @@ def the_clip(arguments: argparse.Namespace, folder: Path) -> tuple[Path, list[st
 def deploy(folder: Path, clip: Path) -> Stage:
     """Make the throw-away deployment, with one recipient that must never get anything."""
     say("a throw-away root (demo), registry, operator, agency and node: enrolled, bundle signed and installed")
-    built = stage.build(folder.resolve(), sources=[("lane-1", "video", clip)], rules=[PUBLISH_EVERYTHING, FORGET_SOON])
+    built = stage.build(
+        folder.resolve(),
+        sources=[{"name": "lane-1", "kind": "video", "path": clip}],
+        rules=[PUBLISH_EVERYTHING, FORGET_SOON],
+    )
     now = stage.now_s()
     entry = {
         "identifier": ELSEWHERE, "legal_name": "Texas Department of Public Safety", "kind": "state_agency",

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,23 +101,25 @@ def now_s() -> int:
 def build(
     folder: Path,
     *,
-    sources: Sequence[tuple[str, str, Path]] = (),
+    sources: Sequence[Mapping[str, object]] = (),
     rules: Iterable[RuleSpec] = (PUBLISH_EVERYTHING,),
     hot_list: Iterable[str] = (),
     kem: KemKind = KemKind.X25519,
+    demo: bool = True,
 ) -> Stage:
     """Make a deployment in `folder`.
 
     Args:
         folder: an empty or new folder.
-        sources: (name, kind, path) of the node's sources.
+        sources: the node's `[[source]]` sections, key by key.
         rules: what the operator signs.
         hot_list: plates that are wanted.
         kem: of the agency's sealing key.
+        demo: mark the root `demo`; without it nothing publishes everything.
     """
     custody, now = folder / "custody", now_s()
     folder.mkdir(parents=True, exist_ok=True)
-    provision.init(custody, registry_body="Demo State Registry", operator_body="Demo City", now_s=now, demo=True)
+    provision.init(custody, registry_body="Demo State Registry", operator_body="Demo City", now_s=now, demo=demo)
     server = issue_server(custody / "authority", tls_name=TLS_NAME, addresses=["127.0.0.1"], now_s=now)
     port = free_port()
     provision.add_agency(
@@ -142,11 +144,11 @@ def build(
     return stage
 
 
-def write_config(folder: Path, sources: Sequence[tuple[str, str, Path]], runtime: Path) -> Path:
+def write_config(folder: Path, sources: Sequence[Mapping[str, object]], runtime: Path) -> Path:
     """Write the node's configuration and return its path; strings are written as JSON, which TOML reads alike."""
     lines = ["[node]", f"data_dir = {json.dumps(str(folder / 'node'))}", f"runtime_dir = {json.dumps(str(runtime))}"]
-    for name, kind, path in sources:
-        lines += ["", "[[source]]", f'name = "{name}"', f'kind = "{kind}"', f"path = {json.dumps(str(path))}"]
+    for source in sources:
+        lines += ["", "[[source]]", *(f"{key} = {json.dumps(value, default=str)}" for key, value in source.items())]
     config = folder / "homeplate.toml"
     config.write_text("\n".join(lines) + "\n")
     return config

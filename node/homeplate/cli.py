@@ -92,8 +92,7 @@ def check(context: click.Context) -> None:
     found = findings(_config(context))
     for finding in found:
         click.echo(f"{finding.mark:<5} {finding.thing}: {finding.text}")
-    if code := max((finding.exit_code for finding in found), default=0):
-        context.exit(code)
+    context.exit(next((finding.exit_code for finding in found if finding.exit_code), 0))
 
 
 @main.command()

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from homeplate.app.node import Identity, Paths, load_identity, open_slots
+from homeplate.camera import identity as identity_of
 from homeplate.camera import open_source
-from homeplate.camera.identity import identity as identity_of
 from homeplate.capture import COALESCED, Capture, Committer, Feed, SourceState, Summary, Terms, recover
 from homeplate.clock import NANOSECONDS, SystemClock, perf_ns
 from homeplate.config import Config, narrowing, source_settings

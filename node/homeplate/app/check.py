@@ -31,17 +31,21 @@ class Finding:
 
 
 def findings(config: Config) -> list[Finding]:
-    """Return what a start would find, in the order in which it would find it."""
+    """Return what a start would find, in the order in which it would find it; nothing is made where no node is."""
     paths = Paths.of(config)
     looks: list[tuple[str, Callable[[], Iterator[str]]]] = [
-        ("node", lambda: _node(load_identity(paths))),
         ("keys", lambda: _keys(paths)),
         ("storage", lambda: _storage(paths)),
         ("clock", lambda: _clock(paths)),
         ("bundle", lambda: _bundle(config, paths)),
-        ("models", lambda: _models(config)),
-        ("sources", lambda: _sources(config)),
     ]
+    node = _looked([("node", lambda: _node(load_identity(paths)))])
+    if not any(finding.exit_code for finding in node):
+        node += _looked(looks)
+    return node + _looked([("models", lambda: _models(config)), ("sources", lambda: _sources(config))])
+
+
+def _looked(looks: list[tuple[str, Callable[[], Iterator[str]]]]) -> list[Finding]:
     found: list[Finding] = []
     for thing, look in looks:
         try:

@@ -9,13 +9,12 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import cv2
-
 from homeplate.app.capture import Report, build_capture
 from homeplate.app.node import Paths, load_identity
 from homeplate.app.run import require_demo
 from homeplate.app.uplink import build_uplink
-from homeplate.camera.identity import identity as identity_of
+from homeplate.camera import expected_frames
+from homeplate.camera import identity as identity_of
 from homeplate.clock import SimulatedClock, WallClock
 from homeplate.config import Config, source_settings
 from homeplate.domain.source import MINIMUM_PLATE_WIDTH, SourceKind, SourceSettings
@@ -55,7 +54,7 @@ def run_simulation(
     if publish:
         require_demo(paths, clock.now_ns())
     sources = [_settings(config, clip, number, stills, realtime_fps) for number, clip in enumerate(clips, 1)]
-    total = sum(_frames(settings) for settings in sources)
+    total = sum(expected_frames(settings) for settings in sources)
     done = 0
 
     def count(_source: str, _index: int) -> None:
@@ -98,20 +97,6 @@ def _settings(
         stills=stills,
         realtime_fps=realtime_fps,
     )
-
-
-def _frames(settings: SourceSettings) -> int:
-    """Return how many frames a source claims to have, for the progress bar alone; 0 where it does not say."""
-    path = Path(settings.path)
-    if settings.kind is SourceKind.FOLDER:
-        return sum(1 for entry in path.iterdir() if entry.is_file())
-    if not path.is_file():
-        return 0
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    try:
-        return max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-    finally:
-        capture.release()
 
 
 def _published(config: Config, clock: SimulatedClock) -> dict[str, int]:

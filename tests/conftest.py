@@ -1,0 +1,35 @@
+"""What several packages' tests stand on: a whole throw-away deployment, a rendered clip, and the shared pictures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tools import stage
+from tools.render.clip import render_clip
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture
+def simulation_node(tmp_path):
+    """A node that is made, enrolled and has a bundle, under a demo root."""
+    built = stage.build(tmp_path / "stage")
+    yield built
+    built.runtime.cleanup()
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory):
+    """A clip of our own rendering: its path, and the plates that pass in it."""
+    path = tmp_path_factory.mktemp("clip") / "cars.avi"
+    return path, render_clip(path, np.random.default_rng(11), seconds=8.0, plates=4)
+
+
+@pytest.fixture(scope="session")
+def eval_data():
+    """The folder of evaluation pictures beside the project; the tests that need it skip where it is absent."""
+    folder = SHARED / "data" / "eval"
+    if not folder.is_dir():
+        pytest.skip("the evaluation pictures (../shared/data/eval) are not on this machine")
+    return folder
