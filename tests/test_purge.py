@@ -385,7 +385,7 @@ moves = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(moves)
 def test_no_key_outlives_its_retention_in_powered_on_life(tmp_path_factory, steps):
     """Invariant 4: whatever the wall clock and the power do, while the timer runs purge each minute.
