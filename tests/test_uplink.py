@@ -19,7 +19,8 @@ from homeplate.store.delivery import DeliveryLog, Outcome
 from homeplate.store.ledger import MerkleLog
 from homeplate.store.spool import FileSpool
 from homeplate.trust.bundle import install_bundle, load_bundle, pin_root
-from homeplate.uplink import EXPIRY_S, LONGEST_WAIT_S, Drained, InstalledBundle, Uplink
+from homeplate.trust.installed import InstalledBundle
+from homeplate.uplink import EXPIRY_S, LONGEST_WAIT_S, Drained, InstalledRecipients, Uplink
 from homeplate_custodian import provision
 
 NOW_S = 1_790_000_000
@@ -535,7 +536,7 @@ def installed(tmp_path):
 
 def test_the_installed_bundle_says_who_may_receive_until_it_is_over(installed):
     _, folder = installed
-    who = InstalledBundle(folder)
+    who = InstalledRecipients(InstalledBundle(folder))
     assert who(NOW_S * NANOSECONDS).nobody is not None
     over_s = load_bundle(folder, NOW_S * NANOSECONDS).expires_s
     who((over_s - 1) * NANOSECONDS)
@@ -545,7 +546,7 @@ def test_the_installed_bundle_says_who_may_receive_until_it_is_over(installed):
 
 def test_a_bundle_that_was_taken_away_allows_nobody(installed):
     _, folder = installed
-    who = InstalledBundle(folder)
+    who = InstalledRecipients(InstalledBundle(folder))
     who(NOW_S * NANOSECONDS)
     (folder / "timestamp.json").unlink()
     with pytest.raises(TrustError):
@@ -554,7 +555,7 @@ def test_a_bundle_that_was_taken_away_allows_nobody(installed):
 
 def test_a_bundle_that_was_replaced_by_a_broken_one_allows_nobody(installed):
     _, folder = installed
-    who = InstalledBundle(folder)
+    who = InstalledRecipients(InstalledBundle(folder))
     who(NOW_S * NANOSECONDS)
     (folder / "timestamp.json").write_text("{}")
     for _ in range(2):

@@ -20,7 +20,6 @@ from homeplate.domain.hotlist import HotListEntry
 from homeplate.domain.plate import PlateText
 from homeplate.domain.record import DAY_SECONDS, Part, StorageClass
 from homeplate.domain.rules import Trigger
-from homeplate.ports import Clock
 from homeplate_custodian import provision
 from homeplate_custodian.authority import Server, issue_server
 from homeplate_custodian.receive import receiver_name
@@ -73,10 +72,10 @@ class Stage:
         """The node's configuration."""
         return load_config(self.config)
 
-    def publish(self, clock: Clock | None = None) -> None:
+    def publish(self) -> None:
         """Sign the drafts and install them on the node."""
         bundle = provision.publish_bundle(self.custody, now_s=now_s())
-        install(self.load(), bundle, None, clock or SystemClock(self.paths.clock, "bundle"))
+        install(self.load(), bundle, None, SystemClock(self.paths.clock, "bundle"))
 
     @contextlib.contextmanager
     def broker(self, kind: str | None = None) -> Iterator[LocalBroker]:

@@ -69,6 +69,7 @@ def purge(
     spool: PurgeSpool,
     open_ledger: Callable[[], MerkleLog],
     certificates: Path,
+    unopened: HomeplateError | None = None,
 ) -> Certificate:
     """Purge once. Idempotent; killed at any moment and run again, it ends in the same state.
 
@@ -78,6 +79,7 @@ def purge(
         spool: the records under them.
         open_ledger: opens the purge log, late: one that does not open stops no destruction.
         certificates: folder of the certificates.
+        unopened: why a class is missing from `stores`; raised at the end, instead of a certificate.
 
     Returns:
         This purge's certificate; the last one where nothing was due and it is less than `IDLE_S` old.
@@ -86,7 +88,7 @@ def purge(
         HomeplateError: what went wrong first, after all was destroyed that could be.
     """
     now_s = clock.least_ns() // NANOSECONDS
-    problems = _Problems()
+    problems = _Problems(unopened)
     with closing(_Journal(open_ledger, certificates)) as journal:
         # Files are listed before slots are read: a file whose slot is then not there had its slot destroyed. The other
         # way round, a record that capture releases in between would be taken for an orphan.
@@ -113,8 +115,8 @@ def purge(
 class _Problems:
     """Remembers the first error, so that one class's failure does not keep the other's keys alive."""
 
-    def __init__(self) -> None:
-        self.first: HomeplateError | None = None
+    def __init__(self, first: HomeplateError | None) -> None:
+        self.first = first
 
     def catch(self, call: Callable[[], T], otherwise: T) -> T:
         try:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import ip_network
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from homeplate.broker.errors import NotConnectedError, NotTakenError
@@ -24,8 +23,7 @@ from homeplate.ports import Clock, Ledger, Publisher, SlotWrapper, Spool
 from homeplate.sealing.envelope import decode
 from homeplate.store.delivery import Delivery, DeliveryLog, Outcome
 from homeplate.store.ledger import CoalescingLedger, Row
-from homeplate.trust.bundle import Bundle, load_bundle
-from homeplate.trust.metadata import TIMESTAMP
+from homeplate.trust.installed import InstalledBundle
 
 # One value for all records, so that it tells nothing about any. A receiver that is away for longer loses nothing that
 # its own keep-until would not have ended soon; it is a bound on how long a data host holds sealed bytes.
@@ -91,14 +89,11 @@ class Drained:
         )
 
 
-class InstalledBundle:
-    """`WhoMayReceive` from the folder of the installed bundle; verified anew when a new one was installed."""
+class InstalledRecipients:
+    """`WhoMayReceive` from the installed bundle."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._seen: tuple[int, int, int] | None = None
-        self._bundle: Bundle | None = None
-        self._lock = threading.Lock()
+    def __init__(self, bundle: InstalledBundle) -> None:
+        self._bundle = bundle
 
     def __call__(self, now_ns: int) -> Recipients:
         """Return who may receive at `now_ns`.
@@ -106,27 +101,11 @@ class InstalledBundle:
         Raises:
             TrustError: where no bundle is installed, or it does not verify, or is past its date.
         """
-        with self._lock:
-            bundle = self._current(now_ns)
+        bundle = self._bundle(now_ns)
         now_s = now_ns // NANOSECONDS
         return recipients(
             bundle.registry, bundle.allowlist, bundle.jurisdiction, now_s, unregistered=bundle.unregistered
         )
-
-    def _current(self, now_ns: int) -> Bundle:
-        seen, bundle = self._look(), self._bundle
-        if bundle is None or seen != self._seen or now_ns // NANOSECONDS >= bundle.expires_s:
-            bundle = load_bundle(self._folder, now_ns)
-            self._bundle, self._seen = bundle, seen
-        return bundle
-
-    def _look(self) -> tuple[int, int, int] | None:
-        """Return what tells one installed bundle from the next: replacing this file is what installs one."""
-        try:
-            state = (self._folder / TIMESTAMP).stat()
-        except OSError:
-            return None
-        return state.st_ino, state.st_mtime_ns, state.st_size
 
 
 class Uplink:

@@ -31,6 +31,7 @@ from homeplate.trust.files import read_bounded, write_durably
 from homeplate.trust.metadata import (
     MARK_FIELD,
     MAX_METADATA_BYTES,
+    ONLINE_DAYS,
     OPERATOR,
     PATHS,
     REGISTRY,
@@ -47,7 +48,6 @@ ROLE_FOLDERS = (ROOT_ROLE, REGISTRY, OPERATOR, ONLINE_ROLE)
 
 ROOT_DAYS = 365
 ROLE_DAYS = 90
-ONLINE_DAYS = 30
 """How long a frozen bundle goes unnoticed: after this a node that is given no newer one stops sending."""
 
 _RENEW_DAYS = 90

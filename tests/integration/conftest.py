@@ -24,7 +24,8 @@ from homeplate.store.ledger import MerkleLog
 from homeplate.store.spool import FileSpool
 from homeplate.trust.bundle import install_bundle, load_bundle, pin_root
 from homeplate.trust.enrolment import make_request
-from homeplate.uplink import InstalledBundle, Uplink
+from homeplate.trust.installed import InstalledBundle
+from homeplate.uplink import InstalledRecipients, Uplink
 from homeplate_custodian import provision
 from homeplate_custodian.authority import issue_client, issue_server
 from homeplate_custodian.commands_records import PublishedNodes, broker_access, sealing_keys
@@ -174,7 +175,7 @@ class Estate:
             node=self.node.pseudonym,
             spool=self.spool,
             slots=SlotStore.open_existing(self.root / "disk.slots", self.root / "memory.slots"),
-            who=InstalledBundle(self.installed),
+            who=InstalledRecipients(InstalledBundle(self.installed)),
             clock=self.clock,
             ledger=self.ledger,
             delivery=self.delivery,

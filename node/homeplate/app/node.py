@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from homeplate.clock import SystemClock
 from homeplate.config import Config
 from homeplate.domain.agency import KemKind
-from homeplate.domain.record import StorageClass
+from homeplate.domain.record import DAY_SECONDS, NANOSECONDS, StorageClass
 from homeplate.errors import ConfigError, TrustError
-from homeplate.ports import Clock
 from homeplate.sealing.keys import (
     generate_sealing_key,
     generate_signing_key,
@@ -35,6 +35,7 @@ from homeplate.sealing.slots import SlotStore, require_in_place, require_memory_
 from homeplate.store.ledger import MerkleLog
 from homeplate.trust.bundle import Bundle, install_bundle, pin_root
 from homeplate.trust.enrolment import fingerprint, make_request
+from homeplate.trust.metadata import ONLINE_DAYS
 
 PSEUDONYM_BYTES = 16
 MAX_INPUT_BYTES = 1024 * 1024
@@ -231,8 +232,10 @@ def _make_keys(paths: Paths, pseudonym: bytes, cameras: tuple[str, ...]) -> byte
     )
 
 
-def install(config: Config, folder: Path, certificate: Path | None, clock: Clock) -> Bundle:
+def install(config: Config, folder: Path, certificate: Path | None, clock: SystemClock) -> Bundle:
     """Install a bundle, and the client certificate that came with the enrolment; refusals go to the ledger.
+
+    A bundle is also a time that the custodian signed: it ends the quarantine of a node that was off for long.
 
     Raises:
         TrustError: where the bundle is not acceptable; what was installed stays in force.
@@ -245,10 +248,11 @@ def install(config: Config, folder: Path, certificate: Path | None, clock: Clock
             _install_certificate(paths, certificate)
             ledger.append("bundle.certificate-installed")
         try:
-            bundle = install_bundle(folder, paths.bundle, clock.now_ns())
+            bundle = install_bundle(folder, paths.bundle, clock.least_ns() if clock.quarantine else clock.now_ns())
         except TrustError as error:
             ledger.append("bundle.refused", reason=str(error)[:200])
             raise
+        clock.believe((bundle.expires_s - ONLINE_DAYS * DAY_SECONDS) * NANOSECONDS)
         ledger.append("bundle.installed", root_version=bundle.root_version, demo=bundle.demo)
     return bundle
 

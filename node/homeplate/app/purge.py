@@ -4,7 +4,9 @@ from homeplate.app.node import Paths, load_identity, open_slots
 from homeplate.clock import NANOSECONDS, SystemClock, utc_text
 from homeplate.config import Config
 from homeplate.domain.record import StorageClass
+from homeplate.errors import SealingError
 from homeplate.purge import purge
+from homeplate.sealing.slots import SlotStore
 from homeplate.store.ledger import MerkleLog
 from homeplate.store.spool import FileSpool
 
@@ -17,9 +19,9 @@ def run_purge(config: Config) -> str:
         HomeplateError: what went wrong first, after all was destroyed that could be.
     """
     paths = Paths.of(config)
-    identity = load_identity(paths)
+    load_identity(paths)
     clock = SystemClock(paths.clock, "purge")
-    stores = {storage: open_slots(paths, storage, check=not identity.simulation) for storage in StorageClass}
+    stores, unopened = _open_stores(paths)
     try:
         certificate = purge(
             clock=clock,
@@ -27,6 +29,7 @@ def run_purge(config: Config) -> str:
             spool=FileSpool(paths.spool),
             open_ledger=lambda: MerkleLog(paths.log("purge"), clock),
             certificates=paths.certificates,
+            unopened=unopened,
         )
     finally:
         for store in stores.values():
@@ -38,3 +41,15 @@ def run_purge(config: Config) -> str:
         f"purged at {at}: {certificate.keys_destroyed} slot keys destroyed, {files} files removed, "
         f"{certificate.keys_left} keys left, the first to expire: {oldest}"
     )
+
+
+def _open_stores(paths: Paths) -> tuple[dict[StorageClass, SlotStore], SealingError | None]:
+    """Open what can be opened, wherever it lies: one class's damage must not keep the other's keys alive."""
+    stores: dict[StorageClass, SlotStore] = {}
+    unopened = None
+    for storage in StorageClass:
+        try:
+            stores[storage] = open_slots(paths, storage, check=False)
+        except SealingError as error:
+            unopened = unopened or error
+    return stores, unopened

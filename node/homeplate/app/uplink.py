@@ -16,7 +16,8 @@ from homeplate.sealing.slots import SlotStore
 from homeplate.store.delivery import DeliveryLog
 from homeplate.store.ledger import MerkleLog
 from homeplate.store.spool import FileSpool
-from homeplate.uplink import Drained, InstalledBundle, Uplink
+from homeplate.trust.installed import InstalledBundle
+from homeplate.uplink import Drained, InstalledRecipients, Uplink
 
 
 def build_uplink(config: Config, clock: Clock) -> Uplink:
@@ -43,7 +44,7 @@ def build_uplink(config: Config, clock: Clock) -> Uplink:
         node=identity.raw,
         spool=FileSpool(paths.spool),
         slots=SlotStore.open_existing(*paths.slots(StorageClass.OUTGOING)),
-        who=InstalledBundle(paths.bundle),
+        who=InstalledRecipients(InstalledBundle(paths.bundle)),
         clock=clock,
         ledger=MerkleLog(paths.log("uplink"), clock),
         delivery=DeliveryLog.open(paths.delivery),

@@ -32,7 +32,6 @@ class InstalledBundle:
             seen = self._look()
             bundle = self._bundle
             if bundle is None or seen != self._seen or now_ns // NANOSECONDS >= bundle.expires_s:
-                self._bundle = None  # should the next line fail, the old one must not be used again
                 bundle = load_bundle(self._folder, now_ns, pseudonym=self._pseudonym)
                 self._bundle, self._seen = bundle, seen
             return bundle

@@ -49,6 +49,9 @@ PINNED_ROOT = "pinned.root.json"
 TIMESTAMP = "timestamp.json"
 TARGETS_FOLDER = "targets"
 
+ONLINE_DAYS = 30
+"""How long a publication counts. So one that expires then was signed this long before, or later."""
+
 MAX_METADATA_BYTES = 1024 * 1024
 MAX_TARGET_BYTES = 8 * 1024 * 1024
 MAX_ROOTS = 256
