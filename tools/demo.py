@@ -229,7 +229,10 @@ def show_opened(run: Run, truth: list[str] | None) -> list[dict[str, object]]:
     opened = [json.loads(line) for line in text.splitlines()]
     if not opened or any("unopened" in record for record in opened):
         raise DemoError("no plate was read in the clip" if not opened else "a delivered record did not open")
-    table = Table("plate", "confidence", "seen", "record id", "sealed bytes", "delivered to")
+    table = Table("plate", "confidence", "seen")
+    table.add_column("record id", overflow="fold", min_width=16)
+    table.add_column("sealed bytes")
+    table.add_column("delivered to", no_wrap=True)
     for record in opened:
         confidence, seen, size = f"{record['confidence']:.2f}", str(record["seen"]), str(record["sealed_bytes"])
         table.add_row(record["plate"], confidence, seen, record["record"], size, record["recipient"])
