@@ -30,6 +30,7 @@ LISTS = st.builds(
     st.lists(AGENCIES, max_size=4, unique_by=lambda who: who.identifier),
     st.lists(GRANTS, max_size=4, unique_by=lambda one: one.identifier),
 )
+TO_SOME = st.sampled_from([("A1",), ("A1", "B2")])
 NARROWINGS = st.builds(
     Narrowing,
     drop_rules=st.frozensets(st.sampled_from(["one", "two"])),
@@ -153,14 +154,42 @@ def test_nothing_is_kept_that_a_signed_rule_does_not_say(
     assert len(pairs) == len(set(pairs))
 
 
-@given(st.lists(RULES, max_size=4, unique_by=lambda one: one.name), NARROWINGS)
-def test_narrowing_only_takes_away(rules: list[Rule], narrowing: Narrowing):
-    signed = {one.name: one for one in rules}
-    for left in narrowed(rules, narrowing):
-        source = signed[left.name]
-        assert set(left.recipients) <= set(source.recipients)
-        assert left.retention_s <= source.retention_s
-        assert replace(left, recipients=source.recipients, retention_s=source.retention_s) == source
+def test_dropping_a_rule_does_not_let_a_later_and_wider_one_decide_in_its_place():
+    short = rule("hits", storage=StorageClass.LOCAL, retention_s=1200)
+    long = replace(EVERYTHING, storage=StorageClass.LOCAL)
+    for narrowing in (
+        Narrowing(drop_rules=frozenset({"hits"})),
+        Narrowing(drop_recipients=frozenset({"CA0371100"})),
+        Narrowing(retention_s={"hits": 10}),
+    ):
+        assert decided(short, long, narrowing=narrowing, captured_s=NOW_S - 20).dispositions == ()
+
+
+@given(
+    st.permutations(["one", "two", "three"]).flatmap(
+        lambda names: st.tuples(*(st.builds(replace, RULES, name=st.just(name), recipients=TO_SOME) for name in names))
+    ),
+    NARROWINGS,
+    st.integers(0, 20_000),
+)
+def test_what_a_narrowed_node_keeps_the_signed_rules_alone_would_keep_by_the_same_rule(
+    rules: tuple[Rule, ...], narrowing: Narrowing, age_s: int
+):
+    to = known(agency("A1"), agency("B2"))
+    signed = decided(*rules, to=to, captured_s=NOW_S - age_s).dispositions
+    here = decided(*rules, to=to, captured_s=NOW_S - age_s, narrowing=narrowing).dispositions
+    assert {(one.recipient, one.storage, one.rule, one.parts) for one in here} <= {
+        (one.recipient, one.storage, one.rule, one.parts) for one in signed
+    }
+
+
+@given(RULES, NARROWINGS)
+def test_narrowing_only_takes_away(source: Rule, narrowing: Narrowing):
+    left = narrowed(source, narrowing)
+    assert set(left.recipients) <= set(source.recipients) - narrowing.drop_recipients
+    assert not (left.recipients and source.name in narrowing.drop_rules)
+    assert left.retention_s <= source.retention_s
+    assert replace(left, recipients=source.recipients, retention_s=source.retention_s) == source
 
 
 @pytest.mark.parametrize(

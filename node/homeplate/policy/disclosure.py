@@ -62,16 +62,13 @@ def check_narrowing(rules: Iterable[Rule], narrowing: Narrowing) -> None:
             )
 
 
-def narrowed(rules: Iterable[Rule], narrowing: Narrowing) -> tuple[Rule, ...]:
-    """Return the rules that are left: each keeps less, for fewer, for no longer than the signed one."""
-    return tuple(
-        replace(
-            rule,
-            recipients=tuple(who for who in rule.recipients if who not in narrowing.drop_recipients),
-            retention_s=min(rule.retention_s, narrowing.retention_s.get(rule.name, rule.retention_s)),
-        )
-        for rule in rules
-        if rule.name not in narrowing.drop_rules
+def narrowed(rule: Rule, narrowing: Narrowing) -> Rule:
+    """Return what is left of a rule: it keeps for fewer (for nobody where it is dropped) and for no longer."""
+    dropped = rule.recipients if rule.name in narrowing.drop_rules else narrowing.drop_recipients
+    return replace(
+        rule,
+        recipients=tuple(who for who in rule.recipients if who not in dropped),
+        retention_s=min(rule.retention_s, narrowing.retention_s.get(rule.name, rule.retention_s)),
     )
 
 
@@ -89,7 +86,8 @@ def decide(
     """Return what the rules keep of one passage.
 
     A recipient gets one disposition a storage class: the first rule in the signed order decides. Otherwise a hit that
-    two rules name would show to the broker as two records.
+    two rules name would show to the broker as two records. A rule that the configuration narrows still decides: if the
+    next one did instead, dropping a rule could keep more, and for longer.
 
     Args:
         rules: as the operator signed them, in order.
@@ -103,21 +101,22 @@ def decide(
     """
     # A file read faster than its frames' times is captured "later than now"; nothing may live longer for that.
     captured_s = min(captured_s, now_s)
-    kept: dict[tuple[str, StorageClass], Disposition] = {}
+    kept: dict[tuple[str, StorageClass], Disposition | None] = {}
     refused: list[tuple[str, str, str]] = []
-    for rule in narrowed(rules, narrowing):
-        if not _names(rule, hit, camera):
-            continue
+    for rule in (one for one in rules if _names(one, hit, camera)):
         if rule.trigger is Trigger.EVERYTHING and rule.storage is StorageClass.OUTGOING and not demo:
             refused.append((rule.name, ANY_RECIPIENT, NOT_DEMO))
             continue
+        left = narrowed(rule, narrowing)
         for identifier in rule.recipients:
+            place, here = (identifier, rule.storage), identifier in left.recipients
             reason = _why_not(rule, identifier, recipients, captured_s, now_s)
-            if reason is not None:
+            if reason is None and place not in kept:
+                reason = _why_not(left, identifier, recipients, captured_s, now_s)
+                kept[place] = _disposition(left, identifier, hit, captured_s) if here and reason is None else None
+            if reason is not None and here:
                 refused.append((rule.name, identifier, reason))
-            elif (identifier, rule.storage) not in kept:
-                kept[identifier, rule.storage] = _disposition(rule, identifier, hit, captured_s)
-    return Decision(dispositions=tuple(kept.values()), refused=tuple(refused))
+    return Decision(dispositions=tuple(one for one in kept.values() if one is not None), refused=tuple(refused))
 
 
 def _names(rule: Rule, hit: HitKind, camera: str) -> bool:
