@@ -132,5 +132,20 @@ def test_a_production_root_refuses_one_process_for_both(tmp_path, monkeypatch, h
     built.runtime.cleanup()
 
 
+@pytest.mark.parametrize("verb", ["capture", "uplink"])
+def test_a_simulations_folder_works_on_the_road_under_a_demo_root_only(tmp_path, homeplate, rendered, verb):
+    built = stage.build(
+        tmp_path / "s",
+        demo=False,
+        sources=[{"name": "lane-1", "kind": "video", "path": rendered[0]}],
+        rules=[RuleSpec(name="hits", trigger="hit", retention_s=3600)],
+    )
+    words = [verb, "--once"] if verb == "uplink" else [verb]
+    said = homeplate(built.config, *words, code=2)
+    assert "simulation" in said
+    assert "homeplate init" in said
+    built.runtime.cleanup()
+
+
 def test_the_configuration_of_a_stage_is_one_that_the_node_takes(simulation_node):
     assert load_config(simulation_node.config).node.data_dir == simulation_node.paths.data

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from homeplate.app.node import Identity, Paths, load_identity, open_slots
+from homeplate.app.node import Identity, Paths, load_identity, open_slots, require_road
 from homeplate.camera import identity as identity_of
 from homeplate.camera import open_source
 from homeplate.capture import COALESCED, Capture, Committer, Feed, SourceState, Summary, Terms, recover
@@ -239,5 +239,6 @@ def _feeds(
 def run_capture(config: Config, stop: threading.Event, beat: Callable[[], None]) -> Report:
     """Run capture on the configured sources until they end or `stop` is set."""
     clock = SystemClock(Paths.of(config).clock, "capture")
+    require_road(Paths.of(config), clock)
     sources = [source_settings(section) for section in config.source]
     return build_capture(config, sources, clock, progress=lambda _source, _index: beat()).run(stop)

@@ -33,7 +33,7 @@ from homeplate.sealing.keys import (
 )
 from homeplate.sealing.slots import SlotStore, require_in_place, require_memory_backed
 from homeplate.store.ledger import MerkleLog
-from homeplate.trust.bundle import Bundle, install_bundle, pin_root
+from homeplate.trust.bundle import Bundle, install_bundle, load_bundle, pin_root
 from homeplate.trust.enrolment import fingerprint, make_request
 from homeplate.trust.metadata import ONLINE_DAYS
 
@@ -155,6 +155,22 @@ def load_identity(paths: Paths) -> Identity:
     except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
         raise ConfigError(f"{paths.identity} is damaged; restore it from a copy or make the node anew") from error
     return identity
+
+
+def require_road(paths: Paths, clock: SystemClock) -> None:
+    """Refuse a simulation's folder for capture and uplink, unless the root is marked `demo`.
+
+    Such a folder may swap, and keep its slot keys where losing power or overwriting does not destroy them.
+
+    Raises:
+        ConfigError: where it is one, and the root is not marked `demo`.
+        TrustError: where it is one, and no bundle is in force.
+    """
+    if load_identity(paths).simulation and not load_bundle(paths.bundle, clock.now_ns()).demo:
+        raise ConfigError(
+            f"{paths.data} is a simulation's folder, whose keys are not kept as a road needs it: make a node with "
+            "`homeplate init`, without --simulation"
+        )
 
 
 def read_bounded(path: Path) -> bytes:

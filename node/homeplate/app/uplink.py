@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from homeplate.app.node import Paths, load_identity
+from homeplate.app.node import Paths, load_identity, require_road
 from homeplate.broker.mqtt import MqttPublisher
 from homeplate.broker.tls import ClientIdentity
 from homeplate.clock import SystemClock
@@ -58,7 +58,9 @@ def run_uplink(config: Config, stop: threading.Event, beat: Callable[[], None], 
     Returns:
         What came of that one look; nothing where it ran until stopped.
     """
-    uplink = build_uplink(config, SystemClock(Paths.of(config).clock, "uplink"))
+    clock = SystemClock(Paths.of(config).clock, "uplink")
+    require_road(Paths.of(config), clock)
+    uplink = build_uplink(config, clock)
     if once:
         return uplink.drain()
     uplink.run(stop, beat)
