@@ -24,6 +24,7 @@ from homeplate.uplink import EXPIRY_S, LONGEST_WAIT_S, Drained, InstalledRecipie
 from homeplate_custodian import provision
 
 NOW_S = 1_790_000_000
+SLOT_S = 3 * DAY_SECONDS
 NODE = bytes(range(16))
 TOPIC = f"homeplate/{NODE.hex()}/records"
 
@@ -108,7 +109,7 @@ class House:
         self.broker = Broker()
         self.spool = FileSpool(root / "spool")
         self.slots = SlotStore(root / "disk.slots", root / "memory.slots")
-        self.slot = self.slots.slot_for("all", NOW_S + 60, 60)
+        self.slot = self.slots.slot_for("all", NOW_S + SLOT_S, SLOT_S)
         self.ledger = None
         self.ids = count(1)
 
@@ -203,6 +204,28 @@ def test_a_record_whose_slot_was_destroyed_is_forgotten_unsent(house):
     assert house.rows("delivery.forgotten")[0].fields == {"record": str(record), "reason": "slot-gone"}
     assert house.broker.got == []
     assert list(house.spool.pending()) == []
+
+
+def test_a_record_whose_slot_is_over_is_forgotten_unsent_though_no_purge_has_run(house):
+    record = house.put()
+    house.clock.advance_to((NOW_S + SLOT_S) * NANOSECONDS)
+    house.grants = [grant(expires_s=NOW_S + 2 * SLOT_S)]
+    assert house.uplink().drain() == Drained(forgotten=1)
+    assert house.rows("delivery.forgotten")[0].fields == {"record": str(record), "reason": "slot-gone"}
+    assert house.broker.got == []
+
+
+def test_a_file_that_is_exchanged_while_it_waits_is_refused(house):
+    house.put()
+    second, third = house.put(), house.put(key=2)
+    folder = house.root / "spool" / "outgoing"
+
+    def exchange():
+        (folder / f"{second}.rec").write_bytes((folder / f"{third}.rec").read_bytes())
+
+    house.broker.before_publish = exchange
+    house.uplink().drain()
+    assert third not in house.broker.ids
 
 
 def test_a_slot_destroyed_between_two_sends_stops_the_second(house):
@@ -504,6 +527,9 @@ def test_a_crash_before_a_quarantine_is_settled_after_it(house):
             if quarantined[0]:
                 raise ClockError("the step is not believed")
             return house.clock.now_ns()
+
+        def least_ns(self):
+            return house.clock.least_ns()
 
     house.uplink()
     uplink = Uplink(

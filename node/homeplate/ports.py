@@ -116,8 +116,8 @@ class SlotWrapper(Protocol):
         """
         ...
 
-    def unwrap(self, blob: bytes) -> bytes | None:
-        """Return the sealed record's bytes; None where the slot's key was destroyed.
+    def unwrap(self, blob: bytes, now_s: int | None = None) -> bytes | None:
+        """Return the sealed record's bytes; None where the slot's key was destroyed, or is over at `now_s`.
 
         Raises:
             SealingError: where the bytes were altered or are of an unknown version.

@@ -217,35 +217,32 @@ class Uplink:
         """Return a pending record's header, read once; or what became of the record instead."""
         if record_id in self._headers:
             return self._headers[record_id]
-        sealed = self._sealed(record_id)
-        if isinstance(sealed, Drained):
-            return sealed
-        try:
-            header = decode(sealed).header
-        except SealingError as error:
-            return self._refuse(record_id, "nobody", f"altered: {error}")
-        if header.record_id != record_id:
-            return self._refuse(record_id, "nobody", f"altered: the file of record {record_id} holds another")
-        self._headers[record_id] = header
-        return header
+        found = self._sealed(record_id)
+        if isinstance(found, Drained):
+            return found
+        self._headers[record_id] = found[1]
+        return found[1]
 
-    def _sealed(self, record_id: RecordId) -> bytes | Drained:
-        """Return a pending record without its outer lock; or what became of the record instead."""
+    def _sealed(self, record_id: RecordId) -> tuple[bytes, RecordHeader] | Drained:
+        """Return a pending record without its outer lock, and its header; or what became of the record instead."""
         try:
             blob = self._spool.get(record_id)
             with self._unwrapping:
-                sealed = self._slots.unwrap(blob)
+                sealed = self._slots.unwrap(blob, self._clock.least_ns() // NANOSECONDS)
+            header = decode(sealed).header if sealed is not None else None
         except SealingError as error:
             return self._refuse(record_id, "nobody", f"altered: {error}")
         except StoreError as error:
             if record_id not in set(self._spool.pending()):
                 return Drained()  # purge took it meanwhile, and has written so
             return self._refuse(record_id, "nobody", f"unreadable: {error}")
-        if sealed is None:
+        if sealed is None or header is None:
             self._books.note("delivery.forgotten", record=str(record_id), reason="slot-gone")
             self._spool.remove(record_id)
             return Drained(forgotten=1)
-        return sealed
+        if header.record_id != record_id or header != self._headers.get(record_id, header):
+            return self._refuse(record_id, "nobody", f"altered: the file of record {record_id} holds another")
+        return sealed, header
 
     def _refuse(self, record_id: RecordId, recipient: str, reason: str) -> Drained:
         """Write a refusal once a record and reason; the record stays, because a new bundle may allow it."""
@@ -272,9 +269,6 @@ class Uplink:
         if self._books.is_confirmed(record_id):  # a crash came between the PUBACK and the removal
             self._spool.remove(record_id)
             return Drained(confirmed=1)
-        sealed = self._sealed(record_id)
-        if isinstance(sealed, Drained):
-            return sealed
         try:
             publisher = self._allowed_line(line, identifier, self._headers[record_id])
         except BrokerError as error:
@@ -283,8 +277,11 @@ class Uplink:
             return Drained(failed=1)
         if isinstance(publisher, Refused):
             return self._refuse(record_id, identifier, publisher.reason)
+        found = self._sealed(record_id)  # at the last moment: connecting takes time, in which its slot may end
+        if isinstance(found, Drained):
+            return found
         attempt = self._books.intend(record_id, identifier, line.address)
-        outcome, reason = _publish(publisher, self._topic, sealed)
+        outcome, reason = _publish(publisher, self._topic, found[0])
         self._books.settle(attempt, outcome, reason)
         if outcome is not Outcome.CONFIRMED:
             self._failures[record_id] = self._failures.get(record_id, 0) + 1

@@ -163,15 +163,19 @@ class SlotStore:
         prefix, nonce = WRAP_LINE + slot.value + record_id.value, secrets.token_bytes(_NONCE_BYTES)
         return prefix + nonce + _record_cipher(key, record_id.value).encrypt(nonce, sealed, prefix)
 
-    def unwrap(self, blob: bytes) -> bytes | None:
+    def unwrap(self, blob: bytes, now_s: int | None = None) -> bytes | None:
         """Return what `wrap` was given; None where the slot's key was destroyed.
+
+        Args:
+            blob: what `wrap` returned.
+            now_s: node time in seconds since 1970; a slot that is over by then counts as destroyed, purged or not.
 
         Raises:
             VersionError: where the bytes are of another version.
             SlotError: where they were altered.
         """
         slot = slot_of(blob)
-        key = self._key(slot)
+        key = self._key(slot, now_s)
         if key is None:
             return None
         prefix, nonce = blob[:_PREFIX_BYTES], blob[_PREFIX_BYTES : _PREFIX_BYTES + _NONCE_BYTES]
@@ -181,11 +185,12 @@ class SlotStore:
         except InvalidTag:
             raise SlotError(f"a stored record under the slot {slot} was altered; it is not passed on") from None
 
-    def _key(self, slot: SlotId) -> bytes | None:
+    def _key(self, slot: SlotId, now_s: int | None = None) -> bytes | None:
         for file in (self._memory, self._disk):
-            index = next((index for index, info in file.live() if info.slot == slot), None)
-            if index is not None:
-                return _decode_key(bytes(file.cell(index)), slot, self._device_key)
+            for index, info in file.live():
+                if info.slot == slot:
+                    over = now_s is not None and info.expiry_s <= now_s
+                    return None if over else _decode_key(bytes(file.cell(index)), slot, self._device_key)
         for file in (self._memory, self._disk):
             file.require_in_use()  # a slot that is missing in today's files alone counts as destroyed
         return None
