@@ -2,7 +2,8 @@
 
 Geometry is in metres, x to the right, y up, z away from the camera, which stands in the middle of the road. Cars are
 boxes with windows, lights and a synthetic plate (`tools.render.plates`), drawn far to near; motion blur is the mean
-over the exposure. Every choice comes from the generator that is passed in, so equal seeds give equal clips.
+over the exposure, and a rolling shutter reads each row later than the one above. Every choice comes from the generator
+that is passed in, so equal seeds give equal clips.
 """
 
 import argparse
@@ -43,6 +44,37 @@ PAINTS = ((200, 200, 205), (60, 58, 56), (150, 60, 30), (45, 40, 150), (110, 112
 DESIGNS = ("california", "california", "california", "california-legacy")
 
 
+BRAKES = 5.0
+"""Metres a second squared with which a car stops and starts: a hard half g."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shutter:
+    """How a camera takes a picture.
+
+    Attributes:
+        exposure_s: how long each row gathers light.
+        steps: pictures that stand for the exposure.
+        readout_s: from the first to the last row; 0 is a global shutter.
+    """
+
+    exposure_s: float = EXPOSURE_S
+    steps: int = EXPOSURES
+    readout_s: float = 0.0
+
+
+DEFAULT_SHUTTER = Shutter()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Post:
+    """A post beside or between the lanes that hides what is behind it: its middle (x, z) and its width, metres."""
+
+    at: tuple[float, float]
+    width: float = 0.3
+    tall: float = 2.2
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Car:
     """A car on a straight way.
@@ -54,6 +86,7 @@ class Car:
         at: (x, z) of the plate then.
         way: (x, z) metres a second.
         rear: True where the camera sees it from behind.
+        halt_s: how long it stands at `at`; it brakes before and starts after. None: it does not stop.
     """
 
     plate: PlateImage
@@ -62,20 +95,58 @@ class Car:
     at: tuple[float, float]
     way: tuple[float, float]
     rear: bool
+    halt_s: float | None = None
 
     def place(self, time_s: float) -> tuple[float, float]:
         """Return (x, z) of the plate's end of the car."""
-        dt = time_s - self.meets_s
-        return self.at[0] + self.way[0] * dt, self.at[1] + self.way[1] * dt
+        x, z = self.places(np.array([time_s]))[0].tolist()
+        return x, z
 
-    def world(self, points: Floats, time_s: float) -> Floats:
-        """Turn points (across, up, back from the plate's end) [N, 3] into the world's."""
-        x, z = self.place(time_s)
+    def places(self, times_s: Floats) -> Floats:
+        """Return (x, z) of the plate's end of the car at each time [N], as [N, 2]."""
+        driven = times_s - self.meets_s
+        if self.halt_s is not None:
+            # Seconds of cruising that the way is worth; half the braking time is lost on either side of the halt.
+            braking = float(np.hypot(*self.way)) / BRAKES
+            after = np.maximum(0.0, np.abs(driven) - np.where(driven > 0, self.halt_s, 0.0))
+            slow = np.minimum(after, braking)
+            driven = np.sign(driven) * (slow**2 / (2 * braking) + after - slow)
+        return np.asarray(np.array(self.at) + driven[:, None] * np.array(self.way), np.float64)
+
+    @property
+    def axes(self) -> tuple[Floats, Floats]:
+        """Directions (x, z) across the car and back from its plate's end."""
         way = np.array(self.way) / np.hypot(*self.way)
         back = way if self.rear else -way
-        across = np.array([back[1], -back[0]])
-        flat = np.array([x, z]) + points[:, :1] * across + points[:, 2:] * back
+        return np.array([back[1], -back[0]]), back
+
+    def world(self, points: Floats, time_s: float, readout_s: float = 0.0) -> Floats:
+        """Turn points (across, up, back from the plate's end) [N, 3] into the world's, as a shutter sees them.
+
+        A rolling shutter sees a point later, the lower its row is; the row is that of the point at `time_s`.
+        """
+        world = self._placed(points, np.full(len(points), time_s))
+        if not readout_s:
+            return world
+        depth = np.maximum(world[:, 2], NEAR)
+        rows = np.clip((HORIZON + FOCAL * (EYE - world[:, 1]) / depth) / HEIGHT, 0.0, 1.0)
+        return self._placed(points, time_s + readout_s * rows)
+
+    def _placed(self, points: Floats, times_s: Floats) -> Floats:
+        across, back = self.axes
+        flat = self.places(times_s) + points[:, :1] * across + points[:, 2:] * back
         return np.column_stack([flat[:, 0], points[:, 1], flat[:, 1]])
+
+    def plate_corners(self, time_s: float, readout_s: float = 0.0) -> Floats | None:
+        """Return the plate's corners in pixels [4, 2], left to right as seen; None behind the camera."""
+        wide, tall = PLATE
+        across, up = (-wide / 2, wide / 2), (0.555, 0.555 - tall)
+        corners = [(across[0], up[0]), (across[1], up[0]), (across[1], up[1]), (across[0], up[1])]
+        world = self.world(np.array([(*corner, -0.01) for corner in corners]), time_s, readout_s)
+        if world[:, 2].min() < NEAR:
+            return None
+        pixels = project(world)
+        return pixels[[1, 0, 3, 2]] if pixels[0, 0] > pixels[1, 0] else pixels
 
 
 def plan(rng: Random, seconds: float, plates: int) -> list[Car]:
@@ -209,11 +280,11 @@ def _colour(colour: Sequence[float], bright: float = 1.0) -> Colour:
     return colour[0] * bright, colour[1] * bright, colour[2] * bright
 
 
-def _draw_car(image: Image, car: Car, time_s: float, light: float) -> None:
+def _draw_car(image: Image, car: Car, time_s: float, light: float, readout_s: float) -> None:
     _shadow(image, car, time_s)
     middle = np.array([0.0, EYE, 0.0])
     for points, colour, shaded in _faces(car, _seen_side(car, time_s)):
-        world = car.world(points, time_s)
+        world = car.world(points, time_s, readout_s)
         normal = np.cross(world[1] - world[0], world[2] - world[1])
         normal = normal / max(1e-9, float(np.linalg.norm(normal)))
         if normal @ (middle - world.mean(axis=0)) < 0:
@@ -221,7 +292,9 @@ def _draw_car(image: Image, car: Car, time_s: float, light: float) -> None:
         bright = light * (0.62 + 0.42 * max(0.0, float(normal @ SUN)) if shaded else 1.0)
         haze = min(0.75, max(0.0, float(world[:, 2].mean()) - 6) / 70)
         _fill(image, world, [(1 - haze) * bright * c + haze * 195 for c in colour])
-    _draw_plate(image, car, time_s, light)
+    target = car.plate_corners(time_s, readout_s)
+    if target is not None:
+        _draw_plate(image, car.plate.image, target, light)
 
 
 def _seen_side(car: Car, time_s: float) -> float:
@@ -246,22 +319,21 @@ def _shadow(image: Image, car: Car, time_s: float) -> None:
     part[:] = cv2.multiply(part, cv2.blur(shade, (21, 9)), scale=1 / 255)
 
 
-def _draw_plate(image: Image, car: Car, time_s: float, light: float) -> None:
+def _draw_post(image: Image, post: Post) -> None:
+    (x, z), half = post.at, post.width / 2
+    edges = [(x - half, x, 118.0), (x, x + half, 84.0)]
+    for left, right, grey in edges:
+        face = np.array([(left, 0.0, z), (right, 0.0, z), (right, post.tall, z), (left, post.tall, z)])
+        _fill(image, face, (grey, grey, grey))
+
+
+def _draw_plate(image: Image, plate: Image, target: Floats, light: float) -> None:
     """Warp the plate into the picture at twice its resolution, and average down."""
-    wide, tall = PLATE
-    across, up = (-wide / 2, wide / 2), (0.555, 0.555 - tall)
-    corners = [(across[0], up[0]), (across[1], up[0]), (across[1], up[1]), (across[0], up[1])]
-    world = car.world(np.array([(*corner, -0.01) for corner in corners]), time_s)
-    if world[:, 2].min() < NEAR:
-        return
-    target = project(world)
-    if target[0, 0] > target[1, 0]:
-        target = target[[1, 0, 3, 2]]
     left, top = (np.floor(target.min(axis=0)).astype(int) - 2).tolist()
     right, bottom = (np.ceil(target.max(axis=0)).astype(int) + 2).tolist()
     if right <= 0 or left >= WIDTH or bottom <= 0 or top >= HEIGHT or not 6 <= right - left <= WIDTH:
         return
-    pixels, cover = _warped(car.plate.image, target - (left, top), (right - left, bottom - top))
+    pixels, cover = _warped(plate, target - (left, top), (right - left, bottom - top))
     x0, y0, x1, y1 = max(0, left), max(0, top), min(WIDTH, right), min(HEIGHT, bottom)
     part = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
     under = image[y0:y1, x0:x1]
@@ -331,20 +403,42 @@ def _skyline(rng: Random, image: NDArray[np.float32]) -> None:
 
 def frames(rng: Random, cars: Sequence[Car], seconds: float) -> Iterator[Image]:
     """Yield the clip's frames, [HEIGHT, WIDTH, 3] BGR."""
+    return pictures(rng, cars, [number / FPS for number in range(round(seconds * FPS))])
+
+
+def pictures(
+    rng: Random,
+    cars: Sequence[Car],
+    times_s: Sequence[float],
+    *,
+    shutter: Shutter = DEFAULT_SHUTTER,
+    posts: Sequence[Post] = (),
+) -> Iterator[Image]:
+    """Yield a picture, [HEIGHT, WIDTH, 3] BGR, whose first row begins to see at each of the times."""
     empty, light = backdrop(rng), float(rng.uniform(0.92, 1.04))
     noise = rng.normal(0, 2.2, (HEIGHT + 64, WIDTH + 64, 1)).astype(np.float32)
-    for number in range(round(seconds * FPS)):
+    for begins in times_s:
         total = np.zeros((HEIGHT, WIDTH, 3), np.float32)
-        for step in range(EXPOSURES):
-            time = number / FPS + EXPOSURE_S * step / EXPOSURES
+        for step in range(shutter.steps):
+            time = begins + shutter.exposure_s * step / shutter.steps
             picture = empty.copy()
-            for car in sorted(cars, key=lambda one: -math.hypot(*one.place(time))):
-                if -LENGTH < car.place(time)[1] < FAR:
-                    _draw_car(picture, car, time, light)
+            _draw_all(picture, cars, posts, time, light, shutter.readout_s)
             total += picture
         dx, dy = int(rng.integers(64)), int(rng.integers(64))
-        grained = total / EXPOSURES + noise[dy : dy + HEIGHT, dx : dx + WIDTH]
+        grained = total / shutter.steps + noise[dy : dy + HEIGHT, dx : dx + WIDTH]
         yield np.clip(grained, 0, 255).astype(np.uint8)
+
+
+def _draw_all(
+    image: Image, cars: Sequence[Car], posts: Sequence[Post], time: float, light: float, readout_s: float
+) -> None:
+    """Draw cars and posts, far to near."""
+    far_to_near = [(math.hypot(*car.place(time)), car) for car in cars] + [(math.hypot(*p.at), p) for p in posts]
+    for _, thing in sorted(far_to_near, key=lambda one: -one[0]):
+        if isinstance(thing, Post):
+            _draw_post(image, thing)
+        elif -LENGTH < thing.place(time)[1] < FAR:
+            _draw_car(image, thing, time, light, readout_s)
 
 
 def render_clip(path: Path, rng: Random, *, seconds: float = 8.0, plates: int = 4) -> list[str]:
