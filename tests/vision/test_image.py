@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from homeplate.domain.geometry import Box, Quad
 from homeplate.domain.passage import Detection
-from homeplate.vision.image import PAD, letterbox, plate_crop
+from homeplate.vision.image import PAD, area, letterbox, plate_crop
 
 
 def ramp(rows, columns):
@@ -66,23 +66,39 @@ def test_a_plate_outside_the_frame_has_an_empty_crop():
     assert plate_crop(ramp(60, 80), at(100, 100, 140, 120)).size == 0
 
 
-def test_level_corners_give_the_same_crop_as_the_box():
-    quad = Quad(corners=((50, 20), (150, 20), (150, 70), (50, 70)))
-    crop = plate_crop(ramp(100, 200), at(50, 20, 150, 70, quad))
-    assert crop.shape == (54, 106, 3)
-    assert crop[2, 3].tolist() == [50, 20, 0]
-    assert crop[51, 102].tolist() == [149, 69, 0]
-
-
-def test_slanted_corners_are_straightened():
-    picture = np.zeros((200, 300, 3), np.uint8)
-    corners = np.array([[60, 50], [200, 80], [200, 150], [60, 120]])
+def tilted(picture):
+    """Draw a bright plate that is seen from aside and return its corners."""
     for x in range(60, 200):
-        top = 50 + round((x - 60) * 30 / 140)
+        top = 50 + round((x - 60) * 50 / 140)
         picture[top : top + 70, x] = 200
-    quad = Quad(corners=tuple(map(tuple, corners.tolist())))
-    crop = plate_crop(picture, at(60, 50, 200, 150, quad))
-    inner = crop[6:-6, 8:-8]
-    assert (inner == 200).all()
-    box_only = plate_crop(picture, at(60, 50, 200, 150))
+    return Quad(corners=((60, 50), (200, 100), (200, 170), (60, 120)))
+
+
+def test_a_level_plate_is_cut_by_its_box_though_its_corners_are_known():
+    picture = ramp(100, 200)
+    quad = Quad(corners=((50, 21), (150, 20), (150, 69), (50, 70)))
+    assert (plate_crop(picture, at(50, 20, 150, 70, quad)) == plate_crop(picture, at(50, 20, 150, 70))).all()
+
+
+def test_a_tilted_plate_is_straightened():
+    picture = np.zeros((250, 300, 3), np.uint8)
+    quad = tilted(picture)
+    crop = plate_crop(picture, at(60, 50, 200, 170, quad))
+    rows, columns = crop.shape[:2]
+    across, down = round(0.1 * columns), round(0.1 * rows)
+    assert (crop[down + 3 : -down - 3, across + 3 : -across - 3] == 200).all()
+    assert (crop[0] == 0).all()
+    box_only = plate_crop(picture, at(60, 50, 200, 170))
     assert (box_only[6:-6, 8:-8] == 0).any()
+
+
+def test_a_tilted_plate_at_the_frames_edge_is_straightened_too():
+    picture = np.zeros((250, 300, 3), np.uint8)
+    tilted(picture)
+    quad = Quad(corners=((-40, 50), (100, 100), (100, 170), (-40, 120)))
+    assert plate_crop(picture, at(-40, 50, 100, 170, quad)).size > 0
+
+
+def test_the_area_of_corners_is_that_of_the_figure_they_span():
+    assert area(Quad(corners=((0, 0), (20, 0), (20, 10), (0, 10)))) == 200
+    assert area(Quad(corners=((0, 0), (20, 10), (20, 20), (0, 10)))) == 200
