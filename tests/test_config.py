@@ -43,7 +43,11 @@ def test_a_good_configuration_becomes_values_of_the_domain():
     ("text", "said"),
     [
         ("[node]\ndata_folder = '/x'", "node: Object contains unknown field `data_folder`"),
-        ("[[source]]\nname='a'\nkind='webcam'\npath='/x'", "source[0].kind"),
+        (
+            "[[source]]\nname='a'\nkind='webcam'\npath='/x'",
+            "Invalid enum value 'webcam'; it can be video, folder",
+        ),
+        ("[[source]]\nname='a'\nkind='video'\npath='/x'\ndirections=['up']", "it can be approaching, receding"),
         ("[[source]]\nname='Lane 1'\nkind='video'\npath='/x'", "source[0].name"),
         ("[[source]]\nname='a'\nkind='video'\npath='/x'\nstills=true", "source[0].stills"),
         ("[[source]]\nname='a'\nkind='video'\npath='/x'\nregion=[[0,0],[1,1]]", "source[0].region"),

@@ -42,6 +42,7 @@ TO_ANOTHER_STATE = RuleSpec(name="to-another-state", trigger=Trigger.EVERYTHING,
 BIN = Path(sys.executable).parent
 PATIENCE_S = 120
 SEED = 7
+MARK = ".homeplate-demo"  # only what has it is deleted: a custody of real keys looks much like a demo's
 
 out = Console(highlight=False)
 
@@ -94,11 +95,12 @@ def main() -> int:
     arguments = parse()
     folder: Path = arguments.folder
     if folder.exists():
-        if any(folder.iterdir()) and not (folder / "custody").exists():
+        if any(folder.iterdir()) and not (folder / MARK).exists():
             out.print(f"error: {folder} holds something else; name an empty folder with --folder", style="red")
             return 2
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
+    (folder / MARK).touch()
     started = time.perf_counter()
     try:
         clip, truth = the_clip(arguments, folder)

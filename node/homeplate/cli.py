@@ -16,7 +16,7 @@ import click
 from homeplate import __version__, health, log
 from homeplate.clock import SystemClock, utc_text
 from homeplate.config import DEFAULT_PATH, Config, load_config
-from homeplate.errors import HomeplateError
+from homeplate.errors import BrokerError, ConfigError, HomeplateError, TrustError
 
 # Verbs import their process inside: uplink must start where cv2 and onnxruntime are not installed.
 # ruff: noqa: PLC0415
@@ -31,6 +31,12 @@ class _Group(click.Group):
         except HomeplateError as error:
             click.echo(f"error: {error}", err=True)
             context.exit(error.exit_code)
+        except PermissionError as error:
+            click.echo(
+                f"error: {error.filename}: {error.strerror}; run this as the process's own user, or check the owner",
+                err=True,
+            )
+            context.exit(ConfigError.exit_code)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -126,7 +132,10 @@ def uplink(context: click.Context, once: bool) -> None:  # noqa: FBT001 - click'
         )
         if drained.halted:
             click.echo(f"nothing was tried: {drained.halted}", err=True)
-            context.exit(6)
+            context.exit(TrustError.exit_code)
+        if drained.failed:
+            click.echo("not everything was delivered: `homeplate ledger show uplink` says why", err=True)
+            context.exit(BrokerError.exit_code)
 
 
 @main.command()
@@ -157,7 +166,13 @@ def purge(context: click.Context) -> None:
 @main.command()
 @click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--stills", is_flag=True, help="Folders of pictures: each picture is its own sighting.")
-@click.option("--realtime", "fps", type=float, metavar="FPS", help="Imitate a live camera; the newest frame wins.")
+@click.option(
+    "--realtime",
+    "fps",
+    type=click.FloatRange(min=0, min_open=True, max=240),
+    metavar="FPS",
+    help="Imitate a live camera; the newest frame wins.",
+)
 @click.option("--no-publish", is_flag=True, help="Seal and spool only.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON line.")
 @click.pass_context

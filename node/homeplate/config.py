@@ -120,9 +120,11 @@ def _decode_path(kind: type, value: object) -> Path:
 def _keyed(message: str) -> str:
     """Put msgspec's path in front, as a person would write it: `source[0].name: ...`."""
     text, _, path = message.partition(" - at `$")
-    if not path:
-        return text
-    return f"{path.rstrip('`').lstrip('.')}: {text}"
+    key = path.rstrip("`").lstrip(".")
+    if text.startswith("Invalid enum value"):
+        known = SourceKind if key.endswith(".kind") else Direction
+        text += f"; it can be {', '.join(known)}"
+    return f"{key}: {text}" if key else text
 
 
 def _check(config: Config) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from homeplate import __version__
-from homeplate.errors import HomeplateError
+from homeplate.errors import ConfigError, HomeplateError
 from homeplate_custodian.commands_provision import broker, bundle, enrol, init, key
 from homeplate_custodian.commands_records import open_records, receive
 from homeplate_custodian.commands_verify import verify
@@ -23,6 +23,9 @@ class _Group(click.Group):
         except HomeplateError as error:
             click.echo(f"error: {error}", err=True)
             context.exit(error.exit_code)
+        except PermissionError as error:
+            click.echo(f"error: {error.filename}: {error.strerror}; run this as its owner", err=True)
+            context.exit(ConfigError.exit_code)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -24,6 +24,7 @@ from homeplate_custodian.keyring import make_role_key
 
 _MAX_HOT_LIST_BYTES = 8 * 1024 * 1024
 _CUSTODY = click.argument("custody", type=click.Path(path_type=Path, file_okay=False))
+_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
 def _now_s() -> int:
@@ -70,7 +71,7 @@ def broker(custody: Path, tls_name: str, addresses: tuple[str, ...]) -> None:
 
 @click.command()
 @_CUSTODY
-@click.argument("request", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("request", type=_FILE)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The client certificate.")
 @click.option("--days", type=click.IntRange(1, 1095), default=provision.NODE_DAYS, show_default=True)
 @click.option("--yes", is_flag=True, help="The fingerprint was compared already.")
@@ -105,10 +106,8 @@ def agency() -> None:
 @click.option("--port", type=click.IntRange(1, 65535), default=8883, show_default=True)
 @click.option("--tls-name", required=True, help="The name in the broker's certificate.")
 @click.option("--pin", "pins", multiple=True, help="SHA-256 of the broker's public key info; current, and next.")
-@click.option("--broker-certificate", type=click.Path(path_type=Path, dir_okay=False), help="Pin this certificate.")
-@click.option(
-    "--authority", type=click.Path(path_type=Path, dir_okay=False), help="Who issued it, if not this custody."
-)
+@click.option("--broker-certificate", type=_FILE, help="Pin this certificate; `homeplate-custodian broker` makes one.")
+@click.option("--authority", type=_FILE, help="Who issued it, if not this custody.")
 @click.option("--kem", type=click.Choice([kem.value for kem in KemKind]), default=KemKind.X25519.value)
 def agency_add(
     *,

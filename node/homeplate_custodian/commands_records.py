@@ -9,18 +9,18 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
 import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from homeplate.clock import NANOSECONDS, WallClock, perf_ns, utc_text
 from homeplate.domain.node import NodeEntry
-from homeplate.domain.record import RecordId
+from homeplate.domain.record import DAY_SECONDS, RecordId
 from homeplate.errors import ConfigError
+from homeplate.ports import Clock
 from homeplate.sealing.keys import SealingPrivateKey, load_sealing_key
 from homeplate.store.ledger import MerkleLog
 from homeplate.trust.metadata import TIMESTAMP
@@ -105,18 +105,34 @@ def receive(*, custody: Path, agency: str, seconds: float | None, idle: float | 
     a record id came with other bytes than before.
     """
     clock = WallClock()
+    keys = sealing_keys(custody, agency)
     receiver = Receiver(
         inbox=Inbox(custody / RECEIVED / agency),
         nodes=PublishedNodes(custody),
-        keys=sealing_keys(custody, agency),
+        keys=keys,
         clock=clock,
         report=_complain_of,
     )
-    forget_past_days(receiver.inbox, clock)
     subscriber = Subscriber(broker_access(custody, agency, clock.now_ns() // NANOSECONDS), receiver.take)
-    subscriber.run(_stop_when(subscriber, seconds, idle), _complain, lambda: _complain(f"receiving for {agency}"))
+    stop = forgetting_daily(receiver.inbox, clock, _stop_when(subscriber, seconds, idle))
+    subscriber.run(stop, _complain, lambda: _complain(f"receiving for {agency}"))
     click.echo(json.dumps({"received": receiver.counts}, sort_keys=True))
     receiver.check_conflicts()
+
+
+def forgetting_daily(inbox: Inbox, clock: Clock, stop: Callable[[], bool]) -> Callable[[], bool]:
+    """Return `stop`, asked a few times a second, that also forgets what is past its date: at once, then every day."""
+    done = -1
+
+    def ask() -> bool:
+        nonlocal done
+        today = clock.now_ns() // NANOSECONDS // DAY_SECONDS
+        if today != done:
+            forget_past_days(inbox, clock)
+            done = today
+        return stop()
+
+    return ask
 
 
 def broker_access(custody: Path, agency: str, now_s: int) -> BrokerAccess:
@@ -193,6 +209,8 @@ def open_records(
     What is at or past its keep-until does not open; its file is removed. Exit code 11: a record id is there twice with
     other bytes.
     """
+    if not as_json:
+        _require_rich()
     who = Accessor(user=user, organisation=organisation, purpose=purpose)
     clock = WallClock()
     bundle = provision.published(custody, now_s=clock.now_ns() // NANOSECONDS)
@@ -258,7 +276,20 @@ def _print_json(opening: Opening, crops: dict[int, Path]) -> None:
         click.echo(json.dumps({"record": str(missed.record_id), "unopened": missed.reason}, sort_keys=True))
 
 
+def _require_rich() -> None:
+    """Refuse before anything is opened where the table cannot be drawn: `rich` comes with the extra `custodian`.
+
+    Raises:
+        ConfigError: says how to get it.
+    """
+    if find_spec("rich") is None:
+        raise ConfigError("the table needs a package: pip install 'homeplate[custodian]'; or give --json")
+
+
 def _print_table(opening: Opening, crops: dict[int, Path]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - `_require_rich` has looked for it
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table("captured (UTC)", "camera", "plate", "confidence", "seen", "hit", "record", "sealed bytes", "crop")
     for position, record in enumerate(opening.opened):
         facts = record.facts

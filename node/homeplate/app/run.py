@@ -20,7 +20,7 @@ def require_demo(paths: Paths, now_ns: int) -> None:
     if not load_bundle(paths.bundle, now_ns).demo:
         raise TrustError(
             "the root is not marked demo: run `homeplate capture` and `homeplate uplink` as two processes, because the "
-            "one that sees plates has no network"
+            "one that sees plates has no network (`simulate --no-publish` needs no demo root)"
         )
 
 

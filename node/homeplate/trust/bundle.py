@@ -109,6 +109,8 @@ def load_bundle(installed: Path, now_ns: int, *, pseudonym: bytes | None = None)
     Raises:
         TrustError: where there is none, or it does not verify, or is over.
     """
+    if not (installed / TIMESTAMP).exists():
+        raise TrustError(f"{installed} holds no bundle yet: install one with `homeplate bundle install FOLDER`")
     return _bundle(Reader(installed, installed, now_ns).read(_wanted(pseudonym)), pseudonym)
 
 
