@@ -10,6 +10,7 @@ from homeplate.domain.record import DAY_SECONDS
 from homeplate.errors import StoreError
 from homeplate.policy.verdict import Refused
 from homeplate.sealing.envelope import decode, encode
+from homeplate_custodian.commands_records import forgetting_daily
 from homeplate_custodian.receive import ConflictError, Receiver, judge
 from homeplate_custodian.records import Inbox
 from tests.custodian.sealed_kit import NOW_S, PLATE, Node, new_key
@@ -132,6 +133,19 @@ def test_refusals_are_counted_by_their_reason_and_leave_no_file(receiver, node, 
     receiver.take(node.topic, node.facts(new_key())[1])
     assert receiver.counts == {"malformed": 1, "other-recipient": 1}
     assert list((tmp_path / "received").iterdir()) == []
+
+
+def test_a_receiver_that_runs_on_forgets_each_day_what_is_past_its_date(receiver, node, key):
+    record_id, sealed = node.facts(key)
+    receiver.take(node.topic, sealed)
+    stop = forgetting_daily(receiver.inbox, receiver.clock, lambda: False)
+    over_s = (decode(sealed).header.keep_until_day + 1) * DAY_SECONDS
+    receiver.clock.advance_to((over_s - 1) * 10**9)
+    assert not stop()
+    assert [file.record_id for file in receiver.inbox.files()] == [record_id]
+    receiver.clock.advance_to(over_s * 10**9)
+    assert not stop()
+    assert receiver.inbox.files() == []
 
 
 def test_a_full_disk_is_an_error_so_that_nothing_is_acknowledged(receiver, node, key, tmp_path):
