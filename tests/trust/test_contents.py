@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from homeplate.domain.record import DAY_SECONDS, Part, StorageClass
-from homeplate.domain.rules import Trigger
+from homeplate.domain.rules import MAXIMUM_RECIPIENTS, Trigger
 from homeplate.errors import TrustError
+from homeplate.store.ledger import MAXIMUM_TEXT
 from homeplate.trust.contents import grants, nodes, rules
 from homeplate.trust.schema import (
     AllowlistFile,
@@ -51,6 +52,21 @@ NODE: dict[str, Any] = {
 def read(entry: RuleEntry) -> RulesFile:
     """Return a rules file as it is read from its bytes."""
     return decode(encode(RulesFile(purposes=["p"], rules=[entry])), RulesFile, "rules.json")
+
+
+def test_rules_name_no_more_recipients_than_the_one_ledger_row_of_a_passage_can_hold():
+    def named(count: int) -> RulesFile:
+        entries = [
+            RuleEntry(**RULE | {"name": f"rule-{i}", "recipients": [f"CA{i}", f"B{i}"]}) for i in range(count // 2)
+        ]
+        return RulesFile(purposes=["p"], rules=entries)
+
+    assert len(rules(named(MAXIMUM_RECIPIENTS), demo=False)) == MAXIMUM_RECIPIENTS // 2
+    with pytest.raises(TrustError, match="recipients"):
+        rules(named(MAXIMUM_RECIPIENTS + 2), demo=False)
+    ids = MAXIMUM_RECIPIENTS * len(StorageClass) * len(Part)
+    assert ids * len(f"{'0' * 32},") <= MAXIMUM_TEXT
+    assert MAXIMUM_RECIPIENTS * len(StorageClass) * len(f"{'A' * 60},") <= MAXIMUM_TEXT
 
 
 @pytest.mark.parametrize(

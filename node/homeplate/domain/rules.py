@@ -8,6 +8,10 @@ from homeplate.domain.record import DAY_SECONDS, Part, StorageClass
 RETENTION_CAP_S = 60 * DAY_SECONDS
 """The longest retention that a rule may carry: 60 days, California Vehicle Code 2413(b)."""
 
+MAXIMUM_RECIPIENTS = 30
+"""The most agencies that a node's rules may name together: one row of capture's ledger commits a passage, and names
+every record of it (a local and an outgoing one for each recipient and part)."""
+
 
 class Trigger(StrEnum):
     """Which passages a rule names."""

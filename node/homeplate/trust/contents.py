@@ -9,7 +9,7 @@ from datetime import date
 from homeplate.domain.agency import Grant
 from homeplate.domain.node import NodeEntry
 from homeplate.domain.record import Part, StorageClass
-from homeplate.domain.rules import RETENTION_CAP_S, Rule, Trigger
+from homeplate.domain.rules import MAXIMUM_RECIPIENTS, RETENTION_CAP_S, Rule, Trigger
 from homeplate.errors import TrustError
 from homeplate.trust.schema import AllowlistFile, GrantEntry, NodeFileEntry, NodesFile, RuleEntry, RulesFile
 
@@ -48,9 +48,13 @@ def rules(file: RulesFile, *, demo: bool) -> tuple[Rule, ...]:
 
     Raises:
         TrustError: where a name is given twice, a retention is above the cap, a crop would travel without its facts,
-            a purpose is not authorised, or everything would be published under a root that is not marked `demo`.
+            a purpose is not authorised, everything would be published under a root that is not marked `demo`, or more
+            recipients are named than one row of a ledger can.
     """
     _no_doubles([entry.name for entry in file.rules], "rules.json: rules")
+    named = {identifier for entry in file.rules for identifier in entry.recipients}
+    if len(named) > MAXIMUM_RECIPIENTS:
+        raise TrustError(f"rules.json: {len(named)} recipients; a node's rules name {MAXIMUM_RECIPIENTS} at most")
     return tuple(_rule(entry, file.purposes, demo=demo) for entry in file.rules)
 
 
