@@ -21,7 +21,6 @@ from homeplate.domain.node import NodeEntry
 from homeplate.domain.record import DAY_SECONDS, RecordId
 from homeplate.errors import ConfigError
 from homeplate.ports import Clock
-from homeplate.ports import Clock
 from homeplate.sealing.keys import SealingPrivateKey, load_sealing_key
 from homeplate.store.ledger import MerkleLog
 from homeplate.trust.metadata import TIMESTAMP
@@ -119,21 +118,6 @@ def receive(*, custody: Path, agency: str, seconds: float | None, idle: float | 
     subscriber.run(stop, _complain, lambda: _complain(f"receiving for {agency}"))
     click.echo(json.dumps({"received": receiver.counts}, sort_keys=True))
     receiver.check_conflicts()
-
-
-def forgetting_daily(inbox: Inbox, clock: Clock, stop: Callable[[], bool]) -> Callable[[], bool]:
-    """Return `stop`, asked a few times a second, that also forgets what is past its date: at once, then every day."""
-    done = -1
-
-    def ask() -> bool:
-        nonlocal done
-        today = clock.now_ns() // NANOSECONDS // DAY_SECONDS
-        if today != done:
-            forget_past_days(inbox, clock)
-            done = today
-        return stop()
-
-    return ask
 
 
 def forgetting_daily(inbox: Inbox, clock: Clock, stop: Callable[[], bool]) -> Callable[[], bool]:
