@@ -118,7 +118,7 @@ def main() -> int:
                 show_ledger(run)
         finally:
             run.end()
-    except DemoError as error:
+    except (DemoError, RuntimeError) as error:  # the second: no broker, or it does not start
         out.print(f"error: {error}\nthe logs are in {folder}", style="red")
         return 1
     run.figures |= {"opened": len(opened), "demo_s": round(time.perf_counter() - started, 1)}

@@ -361,10 +361,11 @@ def remove_rule(custody: Path, name: str) -> None:
 def enrol(custody: Path, request_json: bytes, *, now_s: int, days: int = NODE_DAYS) -> str:
     """Draft a node's entry from its request, and return its client certificate as PEM.
 
+    The same request again renews: it moves the end of the entry and gives a new certificate for the same keys.
     Compare `trust.enrolment.fingerprint` with the node's before: the request travelled by hand.
 
     Raises:
-        TrustError: where the request is none, or the node or one of its keys is enrolled already.
+        TrustError: where the request is none, or the node was revoked, or one of its keys is another node's.
     """
     request = read_request(request_json)
     entry = NodeFileEntry(
@@ -377,7 +378,14 @@ def enrol(custody: Path, request_json: bytes, *, now_s: int, days: int = NODE_DA
         not_after_s=now_s + days * DAY_SECONDS,
     )
     draft = _load(custody, NODES_TARGET, NodesFile)
-    checked = _checked(NodesFile(nodes=[*draft.nodes, entry]))
+    others = []
+    for node in draft.nodes:
+        renewed = msgspec.structs.replace(entry, not_before_s=node.not_before_s)
+        if msgspec.structs.replace(node, not_after_s=entry.not_after_s, cameras=entry.cameras) == renewed:
+            entry = renewed  # what it signed since it was enrolled first goes on counting
+        else:
+            others.append(node)
+    checked = _checked(NodesFile(nodes=[*others, entry]))
     contents.nodes(checked)
     certificate = issue_client(
         custody / "authority", request.csr_pem, common_name=request.pseudonym, now_s=now_s, days=days

@@ -140,12 +140,26 @@ def test_enrolling_gives_a_client_certificate_for_the_nodes_own_key(custody: Pat
     assert not node.revoked
 
 
-def test_a_node_is_enrolled_once(custody: Path):
+def test_a_pseudonym_is_not_enrolled_with_other_keys_nor_again_after_it_was_revoked(custody: Path):
     request, _ = forge.enrolment()
     provision.enrol(custody, request, now_s=NOW_S)
-    for again in (request, forge.enrolment()[0]):
-        with pytest.raises(TrustError, match="twice"):
-            provision.enrol(custody, again, now_s=NOW_S)
+    with pytest.raises(TrustError, match="twice"):
+        provision.enrol(custody, forge.enrolment()[0], now_s=NOW_S)
+    provision.revoke_node(custody, forge.PSEUDONYM.hex())
+    with pytest.raises(TrustError, match="twice"):
+        provision.enrol(custody, request, now_s=NOW_S)
+
+
+def test_the_same_request_again_renews_and_what_was_signed_before_goes_on_counting(custody: Path):
+    request, _ = forge.enrolment()
+    provision.enrol(custody, request, now_s=NOW_S, days=30)
+    later = NOW_S + 20 * DAY_SECONDS
+    pem = provision.enrol(custody, request, now_s=later, days=30)
+    end = x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc
+    assert end.timestamp() == later + 30 * DAY_SECONDS
+    provision.publish_bundle(custody, now_s=later)
+    (node,) = provision.published(custody, now_s=later).nodes
+    assert (node.not_before_s, node.not_after_s) == (NOW_S - DAY_SECONDS, later + 30 * DAY_SECONDS)
 
 
 def test_a_revoked_node_is_marked_and_gets_no_hot_list(custody: Path, tmp_path: Path):

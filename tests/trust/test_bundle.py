@@ -74,9 +74,9 @@ def test_a_published_bundle_is_installed_and_says_what_both_signers_drafted(cust
 
 
 def test_a_node_without_an_installed_bundle_allows_nothing(installed: Path, tmp_path: Path):
-    with pytest.raises(TrustError, match="missing"):
+    with pytest.raises(TrustError, match="bundle install"):
         load_bundle(installed, NOW_NS)
-    with pytest.raises(TrustError, match="missing"):
+    with pytest.raises(TrustError, match="bundle install"):
         load_bundle(tmp_path / "nowhere", NOW_NS)
 
 
