@@ -419,3 +419,13 @@ def test_a_file_system_that_does_not_overwrite_in_place_is_refused(monkeypatch):
         require_in_place(Path("/"))
     monkeypatch.setattr(slots_module, "filesystem_of", lambda _: "ext4")
     require_in_place(Path("/"))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [("rw,data=journal", "ext4 with data=journal"), ("rw,errors=remount-ro", "ext4"), ("rw,data=ordered", "ext4")],
+)
+def test_a_journal_that_holds_file_contents_is_no_place_to_overwrite_keys(tmp_path, options, kind):
+    table = tmp_path / "mountinfo"
+    table.write_text(f"1 0 8:1 / / rw,relatime - ext4 /dev/sda1 {options}\n")
+    assert filesystem_of(Path("/srv"), table) == kind

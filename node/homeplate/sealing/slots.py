@@ -52,6 +52,8 @@ _FIELDS_BYTES = _NAME.size + _KEY.size
 _CHECK_BYTES = 16
 _RULE = re.compile(r"[a-z0-9-]{1,40}")
 
+_MOUNTS = Path("/proc/self/mountinfo")
+_JOURNALLED = "data=journal"
 _MEMORY_FILESYSTEMS = frozenset({"tmpfs", "ramfs"})
 _IN_PLACE_FILESYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs"}) | _MEMORY_FILESYSTEMS
 
@@ -233,10 +235,13 @@ def require_in_place(path: Path) -> None:
         )
 
 
-def filesystem_of(path: Path) -> str:
-    """Return the type of the file system that `path` lies on ("ext4", "tmpfs"); "" where the system does not tell."""
+def filesystem_of(path: Path, mounts: Path = _MOUNTS) -> str:
+    """Return the type of the file system that `path` lies on ("ext4", "tmpfs"); "" where the system does not tell.
+
+    One whose journal holds the contents of files, and so copies of what was overwritten, has another name.
+    """
     try:
-        table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+        table = mounts.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return ""
     target, best, kind = path.resolve(), -1, ""
@@ -245,7 +250,8 @@ def filesystem_of(path: Path) -> str:
         mount = Path(re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields.split(" ")[4]))
         # The last of equally long mount points is on top of the others.
         if target.is_relative_to(mount) and len(mount.parts) >= best:
-            best, kind = len(mount.parts), rest.split(" ")[0]
+            name, _, options = rest.split(" ", 2)
+            best, kind = len(mount.parts), f"{name} with {_JOURNALLED}" if _JOURNALLED in options.split(",") else name
     return kind
 
 
