@@ -39,6 +39,7 @@ from tools.comparing import (
     peer_python,
     typical,
     verdicts,
+    weights_of,
 )
 from tools.render.plates import render_plate
 
@@ -218,7 +219,13 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         for engine in engines:
             engine.close()
     compared = {name: compare(scorer, one, *(engine.name for engine in engines)) for name, one in outcomes.items()}
-    return {"compared": compared, "memory": used, "sizes": weights, "load": round(load, 2)}
+    return {
+        "compared": compared,
+        "memory": used,
+        "sizes": weights,
+        "load": round(load, 2),
+        "weights": weights_of(models),
+    }
 
 
 def last_line(report: dict[str, Any]) -> dict[str, Any]:
@@ -237,7 +244,7 @@ def last_line(report: dict[str, Any]) -> dict[str, Any]:
         "accuracies": accuracies,
         "sets": {name: one["pictures"] for name, one in compared.items()},
         "sizes": report["sizes"],
-        **{key: report[key] for key in ("memory", "load", "compared")},
+        **{key: report[key] for key in ("memory", "load", "weights", "compared")},
     }
 
 

@@ -82,6 +82,12 @@ def load_scorer(path: Path) -> ModuleType:
     return module
 
 
+def weights_of(models: Path) -> str:
+    """Return which weights are measured, by the beginnings of their hashes."""
+    manifest = json.loads((models / "manifest.json").read_text(encoding="utf-8"))
+    return ", ".join(f"{part} {manifest[part]['sha256'][:12]}" for part in ("detector", "reader"))
+
+
 class Engine:
     """One reader's process. It answers in turns; both ends are lines of JSON."""
 

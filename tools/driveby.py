@@ -36,6 +36,7 @@ from homeplate.vision import open_models
 from homeplate.vision.image import plate_crop
 from homeplate.vision.model import default_model_dir
 from homeplate.vision.motion import MotionGate
+from tools.comparing import weights_of
 from tools.render import clip
 from tools.render.clip import Car, Post, Shutter
 from tools.render.plates import PlateImage, render_plate
@@ -434,7 +435,7 @@ def tables(counted: dict[Cell, Tally], blurred: dict[tuple[str, float], Tally]) 
     yield "\n".join([f"| exposure at {EXPOSURE_KMH} km/h, {EXPOSURE_RATE} a second | {HEAD}", *smears])
 
 
-def page(counted: dict[Cell, Tally], blurred: dict[tuple[str, float], Tally], plot: str) -> str:
+def page(counted: dict[Cell, Tally], blurred: dict[tuple[str, float], Tally], plot: str, weights: str) -> str:
     """Return the report."""
     body = "\n\n".join(tables(counted, blurred))
     return (
@@ -442,7 +443,8 @@ def page(counted: dict[Cell, Tally], blurred: dict[tuple[str, float], Tally], pl
         f"shutter of {SHUTTER.readout_s * 1000:.0f} ms,\nan exposure of 1/{round(1 / SHUTTER.exposure_s)} s where "
         "nothing else is said. Sightable: the plate was whole, unhidden and at least\n"
         f"{MINIMUM_PLATE_WIDTH:.0f} px wide in {SIGHTINGS} frames or more; reported and read are of these. "
-        "Doubles: passages beyond a car's first.\nMerges: tracks of two cars. False: passages of no car.\n\n"
+        "Doubles: passages beyond a car's first.\nMerges: tracks of two cars. False: passages of no car.\n"
+        f"Weights: {weights}.\n\n"
         f"![reported and read by speed and rate]({plot})\n\n{body}\n"
     )
 
@@ -489,7 +491,7 @@ def main() -> None:
     counted = suite(models, given.repeats, given.seed)
     blurred = exposures(models, given.repeats, given.seed)
     draw(counted, given.plot)
-    given.out.write_text(page(counted, blurred, given.plot.name), encoding="utf-8")
+    given.out.write_text(page(counted, blurred, given.plot.name, weights_of(given.models)), encoding="utf-8")
     whole = total(counted)
     print("\n\n".join(tables(counted, blurred)))
     print(json.dumps({name: getattr(whole, name) for name in Tally.__slots__}))

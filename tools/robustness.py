@@ -3,8 +3,8 @@
   python -m tools.robustness [--set us_scenes] [--no-peer] [--out models/robustness.md] [--plot models/robustness.png]
 
 Every labelled picture is spoiled one condition and level at a time (`tools.conditions`), read by both, and judged by
-the scorer. What each engine read is kept in the cache under the hash of its weights and of the conditions, so that a
-run goes on where it was stopped and the peer is asked once. It is run to report; nothing may be tuned on it.
+the scorer. What each engine read is kept in the cache under the hash of its weights, of our code and of the conditions,
+so that a run goes on where it was stopped and the peer is asked once. It is run to report; nothing may be tuned on it.
 """
 
 import argparse
@@ -29,6 +29,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from homeplate import vision
 from homeplate.vision.model import default_model_dir
 from tools import conditions
 from tools.bench_peer import CACHE, SHARED, labels_of
@@ -43,6 +44,7 @@ from tools.comparing import (
     peer_files,
     peer_python,
     verdicts,
+    weights_of,
 )
 from tools.conditions import CONDITIONS, Condition
 from tools.evaluate import picture_of
@@ -172,7 +174,7 @@ def _level(level: float) -> str:
     return f"1/{round(1 / level)}" if level < 1 else f"{level:g}"
 
 
-def report(judged: Judged, name: str, plot: Path, out: Path) -> str:
+def report(judged: Judged, name: str, plot: Path, out: Path, weights: str) -> str:
     """Return the whole page."""
     pictures = len(next(iter(judged.values()))[CLEAN, 0.0]["exact"])
     units = "; ".join(f"{one.name}: {one.unit}" for one in CONDITIONS)
@@ -182,21 +184,20 @@ def report(judged: Judged, name: str, plot: Path, out: Path) -> str:
         f"to report and never to choose by.\nCounts of {pictures} (and shares); exact: every character of the labelled "
         f"plate is right; found: a box with an intersection over union of at least 0.5.\n"
         f"p: exact McNemar test on `exact`. Levels: {units}.\n"
-        f"The found box of a tilted plate is judged against the box around the turned label.\n\n"
+        f"Weights: {weights}. The found box of a tilted plate is judged against the box around the turned label.\n\n"
         f"![share of plates read exactly, by condition]({os.path.relpath(plot, out.parent)})\n\n{table(judged, name)}\n"
     )
 
 
 def draw(scorer: ModuleType, judged: Judged, path: Path) -> None:
     """Plot the share read exactly by condition, with 95 % Wilson intervals."""
-    figure, panels = plt.subplots(2, 4, figsize=(14, 6), sharey=True)
+    figure, panels = plt.subplots(2, 4, figsize=(14, 6), sharey=True, layout="constrained")
     for panel, condition in zip(panels.flat, CONDITIONS, strict=False):
         _panel(scorer, judged, panel, condition)
     legend = panels.flat[-1]
     legend.axis("off")
     legend.legend(*panels.flat[0].get_legend_handles_labels(), loc="center", frameon=False)
     figure.supylabel("share of plates read exactly")
-    figure.tight_layout()
     figure.savefig(path, dpi=80)
     plt.close(figure)
     if path.stat().st_size > MOST_BYTES:
@@ -230,7 +231,8 @@ def engines_of(given: argparse.Namespace) -> list[Kept]:
     """
     given.cache.mkdir(parents=True, exist_ok=True)
     models, tag = given.models or default_model_dir(), fingerprint([Path(conditions.__file__)])
-    ours = fingerprint([models / "detector.onnx", models / "reader.onnx"])
+    code = sorted(Path(vision.__file__).parent.glob("*.py"))
+    ours = fingerprint([models / "manifest.json", *code])
     kept = [Kept(our_engine(given.models, None), given.cache / f"robust-{given.set}-{tag}-homeplate-{ours}.jsonl")]
     if not given.no_peer:
         python = peer_python(given.peer_python, given.cache, setup=given.setup)
@@ -274,7 +276,10 @@ def main() -> int:
     except (EngineError, ValueError) as error:
         print(str(error), file=sys.stderr)
         return 1
-    given.out.write_text(report(judged, given.set, given.plot, given.out), encoding="utf-8")
+    given.out.write_text(
+        report(judged, given.set, given.plot, given.out, weights_of(given.models or default_model_dir())),
+        encoding="utf-8",
+    )
     print(table(judged, given.set))
     return 0
 
