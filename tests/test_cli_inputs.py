@@ -74,3 +74,24 @@ def test_the_demo_deletes_no_custody_that_is_not_its_own(simulation_node, monkey
     monkeypatch.setattr("sys.argv", ["demo", "--folder", str(simulation_node.folder)])
     assert demo.main() == 2
     assert (simulation_node.custody / "root.json").is_file()
+
+
+def test_each_broken_source_has_a_line_of_its_own_in_the_summary(simulation_node, tmp_path):
+    (tmp_path / "words.mp4").write_text("no video")
+    (tmp_path / "empty.mp4").touch()
+    clips = [tmp_path / "words.mp4", tmp_path / "empty.mp4"]
+    said = call(cli.main, "--config", simulation_node.config, "simulate", "--no-publish", *clips, code=4).splitlines()
+    assert any("clip-001 broken, clip-002 broken" in line for line in said)
+    for number, clip in enumerate(clips, 1):
+        assert any(line.startswith(f"source clip-00{number}: {clip}: ") for line in said)
+
+
+@pytest.mark.parametrize("package", ["cv2", "onnxruntime"])
+def test_a_node_without_the_vision_packages_says_how_to_get_them(simulation_node, monkeypatch, package):
+    def refuse(*_words, **_options):
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    monkeypatch.setattr("homeplate.app.capture.run_capture", refuse)
+    said = call(cli.main, "--config", simulation_node.config, "capture", code=3)
+    assert f"{package} is not installed" in said
+    assert "homeplate[cpu]" in said

@@ -16,10 +16,13 @@ import click
 from homeplate import __version__, health, log
 from homeplate.clock import SystemClock, utc_text
 from homeplate.config import DEFAULT_PATH, Config, load_config
-from homeplate.errors import BrokerError, ConfigError, HomeplateError, TrustError
+from homeplate.errors import BrokerError, ConfigError, HomeplateError, ModelError, TrustError
 
 # Verbs import their process inside: uplink must start where cv2 and onnxruntime are not installed.
 # ruff: noqa: PLC0415
+
+
+_VISION = "pip install 'homeplate[cpu]', or the vendor's onnxruntime on a Jetson"
 
 
 class _Group(click.Group):
@@ -37,6 +40,11 @@ class _Group(click.Group):
                 err=True,
             )
             context.exit(ConfigError.exit_code)
+        except ModuleNotFoundError as error:
+            if error.name not in {"cv2", "onnxruntime"}:
+                raise
+            click.echo(f"error: {error.name} is not installed: {_VISION}", err=True)
+            context.exit(ModelError.exit_code)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

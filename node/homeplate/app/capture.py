@@ -81,13 +81,14 @@ class Report:
 
     def text(self) -> str:
         """Return the figures as lines."""
-        figures = self.figures()
+        sources = self.summary.sources
+        figures = self.figures() | {"sources": {source.name: str(source.state) for source in sources}}
         lines = []
         for name, value in figures.items():
             if isinstance(value, dict):
                 value = ", ".join(f"{key} {item}" for key, item in value.items()) or "-"  # noqa: PLW2901
             lines.append(f"{name.replace('_', ' ') + ':':22}{value}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(source.error for source in sources if source.error)])
 
 
 class InstalledTerms:
