@@ -82,10 +82,9 @@ def test_one_record_a_recipient_and_part_each_with_its_own_sequence(tmp_path):
     ))  # fmt: skip
     summary = node.run(film().feed())
     outgoing = [(f.recipient, f.sequence, f.crop) for f in node.opened()]
-    assert outgoing == [("shelbyville", n, None) for n in (1, 3, 5)] + [("springfield", n, None) for n in (1, 2, 3)]
-    assert [(f.recipient, f.sequence) for f in node.opened(StorageClass.LOCAL)] == [
-        ("shelbyville", n) for n in (2, 4, 6)
-    ]
+    counted = [("shelbyville", n) for n in (1, 2, 3)]
+    assert outgoing == [(*one, None) for one in counted] + [("springfield", n, None) for n in (1, 2, 3)]
+    assert [(f.recipient, f.sequence) for f in node.opened(StorageClass.LOCAL)] == counted
     assert summary.records == 12
 
 
@@ -134,6 +133,21 @@ def test_without_a_bundle_nothing_is_kept(tmp_path):
         "no-bundle: the bundle is over since yesterday"
     }
     assert node.opened() == []
+
+
+def test_a_file_that_no_bundle_could_judge_is_processed_again_once_there_is_one(tmp_path):
+    in_force = []
+
+    def terms_in_force():
+        if not in_force:
+            raise TrustError("none\nyet\x00")
+        return in_force[0]
+
+    node = Node(tmp_path, terms=terms_in_force)
+    node.run(film().feed())
+    assert node.rows("capture.source-finished") == []
+    in_force.append(terms(rule()))
+    assert node.run(film().feed()).passages == {Outcome.SEALED: 3}
 
 
 def test_a_finished_file_is_not_processed_again_and_sequences_go_on(tmp_path):

@@ -22,7 +22,7 @@ from homeplate.policy.verdict import Refused
 from homeplate.ports import Clock, Ledger, Publisher, SlotWrapper, Spool
 from homeplate.sealing.envelope import decode
 from homeplate.store.delivery import Delivery, DeliveryLog, Outcome
-from homeplate.store.ledger import CoalescingLedger, Row
+from homeplate.store.ledger import CoalescingLedger, Row, fit
 from homeplate.trust.installed import InstalledBundle
 
 # One value for all records, so that it tells nothing about any. A receiver that is away for longer loses nothing that
@@ -184,7 +184,7 @@ class Uplink:
 
     def _halt(self, reason: str) -> Drained:
         if reason != self._halted:
-            self._books.note("uplink.halted", reason=reason)
+            self._books.note("uplink.halted", reason=fit(reason))
             self._halted = reason
         return Drained(halted=reason)
 

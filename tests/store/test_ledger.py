@@ -18,7 +18,7 @@ from homeplate.domain.plate import PlateText
 from homeplate.errors import ClockError, LedgerError, StoreError
 from homeplate.store import checkpoints, ledger
 from homeplate.store.checkpoints import origin_of, sign, sign_checkpoints, sign_note, verify
-from homeplate.store.ledger import CoalescingLedger, MerkleLog, read_rows, scan
+from homeplate.store.ledger import CoalescingLedger, MerkleLog, fit, read_rows, scan
 from homeplate.store.merkle import EMPTY_ROOT, Frontier, leaf_hash, node_hash
 
 START_NS = 1_790_000_000_000_000_000
@@ -574,3 +574,11 @@ def test_a_disk_error_while_reading_is_named(tmp_path):
         scan(folder)
     with pytest.raises(StoreError, match="cannot be opened"):
         MerkleLog(folder, SimulatedClock(START_NS))
+
+
+@given(st.text(max_size=2000))
+def test_foreign_words_fit_into_a_row(text):
+    said = fit(text)
+    assert said.isprintable()
+    assert len(said) <= 400
+    assert all(word in text for word in said[:300].split()[:-1])

@@ -32,7 +32,7 @@ from homeplate.sealing.keys import (
     write_new,
 )
 from homeplate.sealing.slots import SlotStore, require_in_place, require_memory_backed
-from homeplate.store.ledger import MerkleLog
+from homeplate.store.ledger import MerkleLog, fit
 from homeplate.trust.bundle import Bundle, install_bundle, load_bundle, pin_root
 from homeplate.trust.enrolment import fingerprint, make_request
 from homeplate.trust.metadata import ONLINE_DAYS
@@ -266,7 +266,7 @@ def install(config: Config, folder: Path, certificate: Path | None, clock: Syste
         try:
             bundle = install_bundle(folder, paths.bundle, clock.least_ns() if clock.quarantine else clock.now_ns())
         except TrustError as error:
-            ledger.append("bundle.refused", reason=str(error)[:200])
+            ledger.append("bundle.refused", reason=fit(str(error)))
             raise
         clock.believe((bundle.expires_s - ONLINE_DAYS * DAY_SECONDS) * NANOSECONDS)
         ledger.append("bundle.installed", root_version=bundle.root_version, demo=bundle.demo)

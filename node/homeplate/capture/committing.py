@@ -38,12 +38,11 @@ from homeplate.ports import Clock, Ledger, Spool
 from homeplate.sealing.envelope import encode
 from homeplate.sealing.facts import CropReference, encode_facts, facts_of, pad_crop
 from homeplate.sealing.seal import seal
-from homeplate.store.ledger import Row
+from homeplate.store.ledger import Row, fit
 
 SEALED, REFUSED, FINISHED = "capture.sealed", "capture.refused", "capture.source-finished"
 COALESCED = frozenset({REFUSED})
 """Events whose repeats a coalescing ledger may count instead of writing each."""
-MOST_REASON = 400
 LIVE = ""
 """The input of a live source: it cannot be processed again."""
 
@@ -104,13 +103,14 @@ class Recovered:
     """What the ledger says was done before.
 
     Attributes:
-        sequences: the last sequence number of each recipient.
+        sequences: the last sequence number of each recipient and storage class: what stays on the node must leave no
+            gap in what is sent, because a gap shows suppression.
         committed: passages of files.
         finished: (source, input) that need no processing.
         released, discarded: staged records of a crash that were finished and undone.
     """
 
-    sequences: Counter[str] = field(default_factory=Counter)
+    sequences: Counter[tuple[str, str]] = field(default_factory=Counter)
     committed: set[PassageKey] = field(default_factory=set)
     finished: set[tuple[str, str]] = field(default_factory=set)
     released: int = 0
@@ -128,7 +128,7 @@ def recover(rows: Iterable[Row], spool: Spool) -> Recovered:
     committed: list[RecordId] = []
     for row in rows:
         if row.event == SEALED:
-            found.sequences.update(_listed(row, "recipients"))
+            found.sequences.update(zip(_listed(row, "recipients"), _listed(row, "storages"), strict=True))
             committed += [staged.pop(name) for name in _listed(row, "records") if name in staged]
             if row.fields["input"] != LIVE:
                 found.committed.add(_key_of(row))
@@ -243,7 +243,7 @@ class Committer:
         )
 
     def _refused(self, rule: str, recipient: str, reason: str) -> None:
-        self._ledger.append(REFUSED, rule=rule, recipient=recipient, reason=" ".join(reason.split())[:MOST_REASON])
+        self._ledger.append(REFUSED, rule=rule, recipient=recipient, reason=fit(reason))
 
     def _keep(
         self, passage: Passage, key: PassageKey, dispositions: Sequence[Disposition], known: Recipients, now_s: int
@@ -252,11 +252,12 @@ class Committer:
         jpeg = encode_crop(passage.crop) if wanted and passage.crop is not None else None
         sequences, staged = Counter(self._sequences), list[_Staged]()
         for disposition in dispositions:
-            sequences[disposition.recipient] += 1
+            counted = (disposition.recipient, disposition.storage.value)
+            sequences[counted] += 1
             key_to = sealing_key(known.allowed[disposition.recipient].agency, now_s)
             if key_to is None:
                 raise SealingError(f"{disposition.recipient} has no sealing key within its dates; sign a new bundle")
-            staged += self._sealed(passage, disposition, key_to, sequences[disposition.recipient], jpeg)
+            staged += self._sealed(passage, disposition, key_to, sequences[counted], jpeg)
         for record in staged:
             self._spool.stage(record.record_id, record.blob, record.storage)
         self._ledger.append(
@@ -268,6 +269,7 @@ class Committer:
             nth=key.nth,
             records=",".join(str(record.record_id) for record in staged),
             recipients=",".join(disposition.recipient for disposition in dispositions),
+            storages=",".join(disposition.storage for disposition in dispositions),
             rules=",".join(disposition.rule for disposition in dispositions),
         )
         self._sequences = sequences

@@ -20,6 +20,7 @@ from homeplate.domain.passage import Frame, Passage
 from homeplate.errors import ClockError
 from homeplate.pipeline import Counters, Pipeline
 from homeplate.ports import FrameSource, Ledger
+from homeplate.store.ledger import fit
 
 STARTED, STOPPED, BROKEN = "capture.started", "capture.stopped", "capture.source-broken"
 SOURCE_STOPPED, QUARANTINED = "capture.source-stopped", "capture.clock-quarantined"
@@ -141,7 +142,7 @@ class Capture:
                     self._ended(item)
             self._stop_the_rest()
         except ClockError as error:
-            self._ledger.append(QUARANTINED, reason=" ".join(str(error).split())[:400])
+            self._ledger.append(QUARANTINED, reason=fit(str(error)))
             raise
         finally:
             self._mail.close()
@@ -189,8 +190,10 @@ class Capture:
             return
         self._commit(box.name, self._feeds[box.name].pipeline.flush())
         if box.error is None:
-            source.state = SourceState.FINISHED
-            self._row(FINISHED, source)
+            # Passages that no bundle could judge are not done with: the file is processed again once there is one.
+            unjudged = source.outcomes[Outcome.NO_BUNDLE] > 0
+            source.state = SourceState.STOPPED if unjudged else SourceState.FINISHED
+            self._row(SOURCE_STOPPED if unjudged else FINISHED, source)
             return
         source.state, source.error = SourceState.BROKEN, str(box.error)
         reason = box.error.reason.value if isinstance(box.error, SourceError) else type(box.error).__name__

@@ -34,6 +34,7 @@ _EVENT = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}\Z")
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 _INTEGER = range(-(2**63), 2**63)
 _CHUNK = 1 << 16
+MAXIMUM_REASON = 400
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -402,6 +403,12 @@ def _check_row(event: str, fields: dict[str, Value]) -> None:
             raise StoreError(f"field {name} of ledger event {event} is over {MAXIMUM_TEXT} characters or unprintable")
         if isinstance(value, int) and value not in _INTEGER:
             raise StoreError(f"field {name} of ledger event {event} does not fit 64 bits")
+
+
+def fit(text: str) -> str:
+    """Return foreign words (an error's, a signer's) as a row may hold them: printable, on one line, not too long."""
+    printable = "".join(character if character.isprintable() else " " for character in text)
+    return " ".join(printable.split())[:MAXIMUM_REASON]
 
 
 class CoalescingLedger:
