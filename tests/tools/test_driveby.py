@@ -1,4 +1,4 @@
-"""The drive-by suite: its truth of what could be seen, its counting, and the shutter, posts and halts in it."""
+"""The drive-by suite: its truth, its counting, and the shutter, posts and halts that it drives by."""
 
 import numpy as np
 import pytest
