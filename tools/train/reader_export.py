@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--synthetic-share", type=float, default=0.25)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--teacher", type=Path, help="as in the training, for plates to calibrate on")
-    parser.add_argument("--method", choices=[m.name for m in CalibrationMethod], default="MinMax")
+    parser.add_argument("--method", choices=[m.name for m in CalibrationMethod], default="Percentile")
     export(parser.parse_args())
 
 
