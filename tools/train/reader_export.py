@@ -78,6 +78,13 @@ class _Plates(CalibrationDataReader):  # type: ignore[misc]
         return {"pixels": np.ascontiguousarray(values.transpose(0, 3, 1, 2))}
 
 
+def keep(reader: Reader, path: Path) -> None:
+    """Write the weights in half precision, small enough to lie beside the model for the next run."""
+    halves = {name: value.half() if value.is_floating_point() else value for name, value in reader.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **{name: value.numpy() for name, value in halves.items()})
+
+
 def temper(reader: Reader, temperature: float) -> None:
     """Fold a temperature into the last layer of the characters."""
     with torch.no_grad():
@@ -246,6 +253,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("models/reader.onnx"))
+    parser.add_argument("--keep", type=Path, help="write the float weights there too, models/training/reader.npz")
     parser.add_argument("--synthetic", type=int, default=300, help="synthetic plates to calibrate on, beside real ones")
     parser.add_argument("--synthetic-share", type=float, default=0.25)
     parser.add_argument("--seed", type=int, default=1)
@@ -262,6 +270,8 @@ def export(options: argparse.Namespace) -> None:
     sets = reader_train.checks(held_out, california)
     reader = Reader(len(JURISDICTIONS))
     reader.load_state_dict(state["average"])
+    if options.keep:
+        keep(reader, options.keep)
     reader.eval()
     plain = (np.concatenate([sets["read"][0], sets["detect"][0]]), sets["read"][1] + sets["detect"][1])
     temperature = best_temperature(reader, *plain)

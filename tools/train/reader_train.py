@@ -185,10 +185,19 @@ class Course:
         self.step, self.spent = state["step"], state["spent"]
 
     def begin_with(self, path: Path) -> None:
-        """Take the averaged weights of another training's checkpoint."""
-        weights = torch.load(path, weights_only=True)["average"]
+        """Take the averaged weights of another training."""
+        weights = weights_of(path)
         self.model.load_state_dict(weights)
         self.average.load_state_dict(weights)
+
+
+def weights_of(path: Path) -> dict[str, Tensor]:
+    """Return the averaged weights of a checkpoint, or of an .npz that the export keeps beside the model."""
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            return {name: torch.from_numpy(np.asarray(arrays[name], np.float32)) for name in arrays.files}
+    weights: dict[str, Tensor] = torch.load(path, weights_only=True)["average"]
+    return weights
 
 
 def parsed() -> argparse.Namespace:
@@ -197,7 +206,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--minutes", type=float, required=True, help="of training, all resumptions together")
-    parser.add_argument("--start", type=Path, help="weights to begin with, from another run's last.pt")
+    parser.add_argument("--start", type=Path, help="weights to begin with: another run's last.pt or a kept .npz")
     parser.add_argument("--teacher", type=Path, help="weights that choose between the readings that disagree")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--batch", type=int, default=64)
@@ -232,7 +241,7 @@ def load(options: argparse.Namespace) -> tuple[list[Pool], list[Sample], list[Sa
 def adopted(teacher: Path, disputed: Sequence[tuple[str, Sample]]) -> list[tuple[str, Sample]]:
     """Return the samples whose text a trained reader reads too; each disputed plate comes once for each reading."""
     model = Reader(len(JURISDICTIONS))
-    model.load_state_dict(torch.load(teacher, weights_only=True)["average"])
+    model.load_state_dict(weights_of(teacher))
     pictures = np.stack([reader_data.upright(sample, CHECK_MARGIN) for _, sample in disputed])
     texts = texts_of(model, pictures)
     return [pair for pair, text in zip(disputed, texts, strict=True) if pair[1].text == text]
