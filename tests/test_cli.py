@@ -51,6 +51,14 @@ def test_a_node_is_made_once_and_its_keys_are_not_replaced(homeplate, simulation
     assert simulation_node.paths.record_key.read_bytes() == before
 
 
+def test_a_node_that_could_not_be_made_can_be_made_after_mending(homeplate, simulation_node, tmp_path):
+    config = stage.write_config(tmp_path, [], tmp_path / "run")
+    root = simulation_node.custody / "root.json"
+    said = homeplate(config, "init", "--root", root, "--request", tmp_path / "no" / "rq.json", "--simulation", code=2)
+    assert "rq.json" in said
+    homeplate(config, "init", "--root", root, "--request", tmp_path / "rq.json", "--simulation")
+
+
 def test_capture_without_a_source_says_what_to_add(homeplate, simulation_node):
     assert "[[source]]" in homeplate(simulation_node.config, "capture", code=2)
 

@@ -138,7 +138,11 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--broker", choices=["mosquitto", "iotcore"], help="default: mosquitto where it is installed")
     parser.add_argument("--figures", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    parser.add_argument("--from", dest="start", type=Path, default=Path(), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.folder = arguments.start / arguments.folder  # paths are as the person who typed them sees them
+    arguments.clip = arguments.clip and arguments.start / arguments.clip
+    return arguments
 
 
 def say(text: str) -> None:

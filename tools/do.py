@@ -184,7 +184,7 @@ def demo(rest: list[str]) -> tuple[int, dict[str, object]]:
     """Run the main job; it prints its own table, its figures come back through a file."""
     figures = VENV / "demo-figures.json"
     figures.unlink(missing_ok=True)
-    code = call([PYTHON, "-m", "tools.demo", "--figures", figures, *rest])
+    code = call([PYTHON, "-m", "tools.demo", "--figures", figures, "--from", Path.cwd(), *rest])
     return code, json.loads(figures.read_text("utf-8")) if figures.exists() else {}
 
 

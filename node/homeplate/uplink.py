@@ -273,7 +273,9 @@ class Uplink:
             publisher = self._allowed_line(line, identifier, self._headers[record_id])
         except BrokerError as error:
             self._wait_longer(identifier)
-            self._books.note_repeated("broker.refused", recipient=identifier, reason=_reason(error), detail=str(error))
+            self._books.note_repeated(
+                "broker.refused", recipient=identifier, reason=_reason(error), detail=fit(str(error))
+            )
             return Drained(failed=1)
         if isinstance(publisher, Refused):
             return self._refuse(record_id, identifier, publisher.reason)

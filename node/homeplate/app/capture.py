@@ -193,6 +193,7 @@ def build_capture(
     ledger = MerkleLog(paths.log("capture"), clock)
     coalescing = CoalescingLedger(ledger, clock, events=COALESCED)
     recovered = recover(ledger.rows(), spool)
+    # fmt: off - one line a part
     committer = Committer(
         node=identity.raw,
         signing_key=load_signing_key(paths.record_key),
@@ -213,6 +214,7 @@ def build_capture(
         advance=advance,
         progress=progress,
     )
+    # fmt: on
     return CaptureProcess(capture=capture, ledger=ledger, coalescing=coalescing, slots=tuple(slots.values()))
 
 

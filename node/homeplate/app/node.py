@@ -202,13 +202,14 @@ def init_node(config: Config, *, root: Path, request: Path, simulation: bool) ->
         raise ConfigError(f"{paths.data} holds a node already; its keys are not replaced. Choose another data_dir")
     try:
         root_json = read_bounded(root)
+        request.write_bytes(b"")  # what can fail goes first: a key is never made twice, so neither is half a node
         _make_folders(paths)
+        for storage in StorageClass:
+            open_slots(paths, storage, check=not simulation).close()
         pin_root(root_json, paths.bundle)
         pseudonym = secrets.token_bytes(PSEUDONYM_BYTES)
         request_json = _make_keys(paths, pseudonym, tuple(source.name for source in config.source))
         request.write_bytes(request_json)
-        for storage in StorageClass:
-            open_slots(paths, storage, check=not simulation).close()
         identity = Identity(version=1, pseudonym=pseudonym.hex(), simulation=simulation)
         write_new(paths.identity, msgspec.json.encode(identity, order="sorted"))
         paths.identity.chmod(0o644)

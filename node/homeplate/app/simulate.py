@@ -4,6 +4,7 @@ A clip of one second is one second of node time. No mark of node time is written
 simulation's is refused, so a provisioned node's clock is never touched.
 """
 
+import itertools
 import secrets
 import threading
 from collections.abc import Callable, Sequence
@@ -54,24 +55,25 @@ def run_simulation(
     if publish:
         require_demo(paths, clock.now_ns())
     sources = [_settings(config, clip, number, stills, realtime_fps) for number, clip in enumerate(clips, 1)]
-    total = sum(expected_frames(settings) for settings in sources)
-    done = 0
-
-    def count(_source: str, _index: int) -> None:
-        nonlocal done
-        done += 1
-        progress(done, total)
-
     run = secrets.token_hex(4)  # a simulation may be run again on the same files, so each run's files are new ones
 
     def identify(settings: SourceSettings) -> str:
         return f"{identity_of(settings)}.{run}"
 
-    process = build_capture(config, sources, clock, identify=identify, advance=clock.advance_to, progress=count)
+    process = build_capture(
+        config, sources, clock, identify=identify, advance=clock.advance_to, progress=_counting(sources, progress)
+    )
     report = process.run(threading.Event())
     if not publish:
         return report
     return Report(summary=report.summary, published=_published(config, clock))
+
+
+def _counting(sources: Sequence[SourceSettings], progress: Callable[[int, int], None]) -> Callable[[str, int], None]:
+    """Return what counts the frames of all sources and tells how many are done and expected."""
+    total = sum(expected_frames(settings) for settings in sources)
+    done = itertools.count(1)
+    return lambda _source, _index: progress(next(done), total)
 
 
 def _settings(
