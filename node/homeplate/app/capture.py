@@ -189,11 +189,10 @@ def build_capture(
     terms()  # a node without a bundle in force must not start
     feeds = _feeds(config, sources, clock.now_ns(), identify)
     slots = {storage: open_slots(paths, storage, check=not identity.simulation) for storage in StorageClass}
-    spool = FileSpool(paths.spool)
     ledger = MerkleLog(paths.log("capture"), clock)
     coalescing = CoalescingLedger(ledger, clock, events=COALESCED)
+    spool = FileSpool(paths.spool)
     recovered = recover(ledger.rows(), spool)
-    # fmt: off - one line a part
     committer = Committer(
         node=identity.raw,
         signing_key=load_signing_key(paths.record_key),
@@ -205,16 +204,8 @@ def build_capture(
         random_bytes=os.urandom,
         recovered=recovered,
     )
-    capture = Capture(
-        feeds=feeds,
-        committer=committer,
-        ledger=coalescing,
-        recovered=recovered,
-        perf_ns=perf_ns,
-        advance=advance,
-        progress=progress,
-    )
-    # fmt: on
+    running = partial(Capture, perf_ns=perf_ns, advance=advance, progress=progress)
+    capture = running(feeds=feeds, committer=committer, ledger=coalescing, recovered=recovered)
     return CaptureProcess(capture=capture, ledger=ledger, coalescing=coalescing, slots=tuple(slots.values()))
 
 
