@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import cv2
+
 from homeplate.app.node import Identity, Paths, load_identity, open_slots, require_road
 from homeplate.camera import identity as identity_of
 from homeplate.camera import open_source
@@ -213,6 +215,7 @@ def _feeds(
     config: Config, sources: Sequence[SourceSettings], start_ns: int, identify: Callable[[SourceSettings], str]
 ) -> list[Feed]:
     """Open the models once and give each source a pipeline of its own."""
+    cv2.setNumThreads(config.models.threads)  # OpenCV would take every core, the uplink's and the camera's too
     detector, reader = open_models(config.models.dir or default_model_dir(), threads=config.models.threads)
     feeds = []
     for settings in sources:
