@@ -659,9 +659,9 @@ DESIGNS: Mapping[str, tuple[float, Callable[[Random], Style], Callable[[Random],
     "california-special": (0.6, _special, _vanity),
     "california-motorcycle": (0.5, _bike, _motorcycle),
     "us": (3.5, _us, _generic),
-    "us-vanity": (0.8, _us, _vanity),
+    "us-vanity": (1.2, _us, _vanity),
     "european": (2.0, _europe, _european),
-    "two-line": (0.8, _square, _two_lines),
+    "two-line": (1.2, _square, _two_lines),
 }
 """Designs by name: how often each comes up, its style and its texts."""
 CALIFORNIAN = tuple(name for name in DESIGNS if name.startswith("california"))

@@ -160,7 +160,9 @@ def _kept_float(path: Path) -> list[str]:
         summed = node.op_type == "Add" and all(
             producers.get(name) is not None and producers[name].op_type in {"Conv", "Relu"} for name in node.input
         )
-        if not (node.op_type == "Conv" or summed or (product and node.name not in heads)):
+        # A ReLU goes with what it follows, whose eight bits then cover what is left of the values by it.
+        clipped = node.op_type == "Relu" and producers[node.input[0]].name not in kept
+        if not (node.op_type == "Conv" or summed or clipped or (product and node.name not in heads)):
             kept.append(node.name)
     return kept
 

@@ -43,13 +43,19 @@ class Mixer(nn.Module):
         self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Map [N, T, width] to the same shape."""
-        count, places, width = tokens.shape
-        qkv = self.qkv(self.norm_attend(tokens)).view(count, places, 3, self.heads, width // self.heads)
+        """Map [N, T, width] to the same shape.
+
+        Layers are given rows [N * T, width], so that they come out as products with a bias; that runs in one step.
+        """
+        places, width = tokens.shape[1:]
+        rows = tokens.reshape(-1, width)
+        qkv = self.qkv(self.norm_attend(rows)).view(-1, places, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = functional.scaled_dot_product_attention(query, key, value)
-        tokens = tokens + self.out(mixed.transpose(1, 2).reshape(count, places, width))
-        return tokens + self.down(functional.relu(self.up(self.norm_feed(tokens))))
+        fit = (query * (width // self.heads) ** -0.5) @ key.transpose(2, 3)
+        mixed = (functional.softmax(fit, -1) @ value).transpose(1, 2).reshape(-1, width)
+        rows = rows + self.out(mixed)
+        rows = rows + self.down(functional.relu(self.up(self.norm_feed(rows))))
+        return rows.view(-1, places, width)
 
 
 def _whereabouts() -> Tensor:
@@ -98,8 +104,10 @@ class Reader(nn.Module):
             Logits of characters, [N, 10, 37], and of the jurisdiction, [N, jurisdictions].
         """
         tokens = self.backbone(plates).flatten(2).transpose(1, 2) + self.places
-        tokens = self.norm(self.mixers(tokens))
-        fit = (self.queries @ self.key(tokens).transpose(1, 2)) * tokens.shape[2] ** -0.5
-        seen = functional.softmax(fit + self.whereabouts, -1) @ self.value(tokens)
+        places, width = tokens.shape[1:]
+        rows = self.norm(self.mixers(tokens)).reshape(-1, width)
+        key, value = (layer(rows).view(-1, places, width) for layer in (self.key, self.value))
+        fit = (self.queries * width**-0.5) @ key.transpose(1, 2)
+        seen = functional.softmax(fit + self.whereabouts, -1) @ value
         characters = self.characters(functional.relu(seen[:, :SLOTS] + self.slots))
         return characters, self.jurisdiction(functional.relu(seen[:, SLOTS]))

@@ -38,21 +38,20 @@ def letterbox(image: Image, *, width: int, height: int) -> tuple[Image, float]:
     scale = min(width / image.shape[1], height / image.shape[0])
     columns = min(width, max(1, round(image.shape[1] * scale)))
     rows = min(height, max(1, round(image.shape[0] * scale)))
-    small = _shrunk(image, width=columns, height=rows)
-    if (rows, columns) == (height, width):
-        return small, scale
-    canvas = np.full((height, width, 3), PAD, np.uint8)
-    canvas[:rows, :columns] = small
+    image = _halved(image, width=columns, height=rows)
+    canvas = np.empty((height, width, 3), np.uint8)
+    canvas[:rows, columns:] = canvas[rows:] = PAD
+    cv2.resize(image, (columns, rows), dst=canvas[:rows, :columns], interpolation=cv2.INTER_LINEAR)
     return canvas, scale
 
 
-def _shrunk(image: Image, *, width: int, height: int) -> Image:
-    """Scale a frame by halves, then bilinearly: 0.7 ms for 1920x1080, where averaging by area takes 4.7."""
+def _halved(image: Image, *, width: int, height: int) -> Image:
+    """Scale a frame by halves as far as it goes: 0.7 ms for 1920x1080, where averaging by area takes 4.7."""
     while image.shape[1] >= 2 * width and image.shape[0] >= 2 * height:
         image = np.asarray(
             cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA), np.uint8
         )
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return image
 
 
 def resized(image: Image, *, width: int, height: int) -> Image:
