@@ -1,8 +1,9 @@
-"""Reading probabilities, and how crops are batched."""
+"""Reading probabilities, and which crops the network is given."""
 
 import numpy as np
 import pytest
 
+from homeplate.vision.image import widened
 from homeplate.vision.reader import Classes, Reader, reading_of
 
 CLASSES = Classes(alphabet="AB0_", jurisdictions=("US-CA", "US-NV"), least_jurisdiction=0.6, least_alternative=0.05)
@@ -56,13 +57,13 @@ class Counting:
         return [np.eye(4, dtype=np.float32)[batch[:, :1, 0, 0]], np.tile(CALIFORNIA, (len(batch), 1))]
 
 
-def test_crops_are_read_in_order_in_batches_of_at_most_four():
+def test_crops_are_read_in_order_one_at_a_time():
     network = Counting()
     reader = Reader(network, width=16, height=8, classes=CLASSES)
     crops = [np.full((5, 9, 3), index % 3, np.uint8) for index in range(6)]
     texts = [reading.text.reveal() for reading in reader.read(crops)]
     assert texts == ["A", "B", "0", "A", "B", "0"]
-    assert network.sizes == [(4, 8, 16, 3), (2, 8, 16, 3)]
+    assert network.sizes == [(1, 8, 16, 3)] * 6
 
 
 def test_an_empty_crop_reads_as_nothing_and_is_not_given_to_the_network():
@@ -78,3 +79,34 @@ def test_no_crops_need_no_run():
     network = Counting()
     assert Reader(network, width=16, height=8, classes=CLASSES).read([]) == []
     assert network.sizes == []
+
+
+class Hesitant:
+    """A network that is unsure of the first look it is given and sure of the others."""
+
+    def __init__(self):
+        self.looks = []
+
+    def run(self, batch):
+        self.looks.append(batch[0])
+        row = [0.1, 0.5, 0.4, 0] if len(self.looks) == 1 else [0.1, 0.2, 0.7, 0]
+        return [rows(row)[None], np.array([[0.5, 0.5] if len(self.looks) == 1 else [0.9, 0.1]], np.float32)]
+
+
+def test_an_unsure_plate_is_looked_at_again_and_the_looks_are_averaged():
+    network = Hesitant()
+    (reading,) = Reader(network, width=16, height=8, classes=CLASSES).read([np.ones((4, 4, 3), np.uint8)])
+    assert len(network.looks) == 3
+    assert reading.characters[0].character == CLASSES.alphabet[2]
+    assert reading.characters[0].confidence == pytest.approx((0.4 + 0.7 + 0.7) / 3)
+    assert reading.jurisdiction_confidence == pytest.approx((0.5 + 0.9 + 0.9) / 3)
+
+
+def test_a_wider_look_shows_the_crop_smaller_with_its_edge_repeated():
+    picture = np.zeros((40, 80, 3), np.uint8)
+    picture[:, 40:] = 200
+    picture[:, 60:] = 90
+    wider, closer = widened(picture, 0.25), widened(picture, -0.25)
+    assert wider.shape == closer.shape == picture.shape
+    assert [int(v) for v in wider[5, [10, 38, 42, 48, 55, 79], 0]] == [0, 0, 200, 200, 90, 90]
+    assert [int(v) for v in closer[5, [10, 38, 42, 70], 0]] == [0, 0, 200, 200]

@@ -1,8 +1,8 @@
 """Turn the reader's weights into the node's model: `python -m tools.train.reader_export --data DATA --run RUN`.
 
-The graph takes the crops' bytes (`plates`, uint8 [N, 64, 128, 3] BGR): they are the quantised input, so nothing is
-converted. It gives probabilities: `characters`, float32 [N, 10, 37], calibrated with a temperature that is chosen on
-the held-out plates and folded into the weights, and `jurisdiction`, float32 [N, J]. Float and int8 graph are measured
+The graph takes a crop's bytes (`plates`, uint8 [1, 64, 128, 3] BGR): they are the quantised input, so nothing is
+converted. It gives probabilities: `characters`, float32 [1, 10, 37], calibrated with a temperature that is chosen on
+the held-out plates and folded into the weights, and `jurisdiction`, float32 [1, J]. Float and int8 graph are measured
 on the held-out plates; the facts that the manifest needs go to RUN/reader.json, the figures to RUN/export.json.
 """
 
@@ -67,15 +67,15 @@ class _Plates(CalibrationDataReader):  # type: ignore[misc]
     """Hands crops to the calibration."""
 
     def __init__(self, pictures: Image) -> None:
-        self._left: Iterator[Image] = iter(np.array_split(pictures, max(1, len(pictures) // 16)))
+        self._left: Iterator[Image] = iter(pictures)
 
     def get_next(self) -> dict[str, Floats] | None:
-        """The next crops, as the float network takes them."""
-        part = next(self._left, None)
-        if part is None:
+        """The next crop, as the float network takes it."""
+        plate = next(self._left, None)
+        if plate is None:
             return None
-        values = (part.astype(np.float32) - ZERO_POINT) * np.float32(SCALE)
-        return {"pixels": np.ascontiguousarray(values.transpose(0, 3, 1, 2))}
+        values = (plate.astype(np.float32) - ZERO_POINT) * np.float32(SCALE)
+        return {"pixels": np.ascontiguousarray(values.transpose(2, 0, 1)[None])}
 
 
 def keep(reader: Reader, path: Path) -> None:
@@ -106,14 +106,13 @@ def best_temperature(reader: Reader, pictures: Image, texts: Sequence[str]) -> f
 
 
 def export_float(reader: Reader, path: Path) -> None:
-    """Write the float network, batch norm folded, for any number of plates."""
+    """Write the float network, batch norm folded, for one plate: several at once are no faster and take more memory."""
     torch.onnx.export(
         _Probabilities(reader).eval(),
-        (torch.zeros(2, 3, HEIGHT, WIDTH),),
+        (torch.zeros(1, 3, HEIGHT, WIDTH),),
         str(path),
         input_names=["pixels"],
         output_names=["characters", "jurisdiction"],
-        dynamic_axes={name: {0: "plates"} for name in ("pixels", "characters", "jurisdiction")},
         opset_version=OPSET,
         dynamo=False,
     )
@@ -179,7 +178,7 @@ def _feeding(producers: dict[str, onnx.NodeProto], name: str) -> list[str]:
 
 
 def _take_bytes(model: onnx.ModelProto) -> None:
-    """Replace the float input and its quantisation by the crops' bytes, [N, H, W, 3] uint8."""
+    """Replace the float input and its quantisation by the crop's bytes, [1, H, W, 3] uint8."""
     graph = model.graph
     quantiser = next(node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "pixels")
     constants = {"pixels_byte_scale": np.array(SCALE, np.float32), "pixels_byte_zero": np.array(ZERO_POINT, np.uint8)}
@@ -196,16 +195,15 @@ def _take_bytes(model: onnx.ModelProto) -> None:
     del graph.initializer[:]
     graph.initializer.extend(kept)
     del graph.input[:]
-    graph.input.append(helper.make_tensor_value_info("plates", TensorProto.UINT8, ["plates", HEIGHT, WIDTH, 3]))
+    graph.input.append(helper.make_tensor_value_info("plates", TensorProto.UINT8, [1, HEIGHT, WIDTH, 3]))
 
 
 def exact(run: Callable[[Image], Floats], pictures: Image, texts: Sequence[str]) -> float:
-    """Return the share of pictures [N, H, W, 3] that `run` reads without a fault."""
+    """Return the share of pictures [N, H, W, 3] that `run`, given one at a time, reads without a fault."""
     right = 0
-    for start in range(0, len(texts), 32):
-        classes = run(pictures[start : start + 32]).argmax(-1)
-        for text, row in zip(texts[start : start + 32], classes.tolist(), strict=True):
-            right += "".join(ALPHABET[index] for index in row).rstrip("_") == text
+    for picture, text in zip(pictures, texts, strict=True):
+        classes = run(picture[None])[0].argmax(-1).tolist()
+        right += "".join(ALPHABET[index] for index in classes).rstrip("_") == text
     return round(right / len(texts), 4)
 
 
@@ -224,9 +222,7 @@ def least_jurisdiction(session: InferenceSession, samples: Sequence[Sample]) -> 
     """Return the least probability above which JURISDICTION_PRECISION of the named jurisdictions are right."""
     known = [sample for sample in samples if sample.jurisdiction != IGNORED]
     pictures = np.stack([reader_data.upright(sample, reader_train.CHECK_MARGIN) for sample in known])
-    probabilities = np.concatenate(
-        [session.run(None, {"plates": pictures[i : i + 32]})[1] for i in range(0, len(known), 32)]
-    )
+    probabilities = np.concatenate([session.run(None, {"plates": picture[None]})[1] for picture in pictures])
     right = probabilities.argmax(1) == [sample.jurisdiction for sample in known]
     order = np.argsort(-probabilities.max(1))
     precise = np.flatnonzero(np.cumsum(right[order]) / np.arange(1, len(order) + 1) >= JURISDICTION_PRECISION)
@@ -293,7 +289,7 @@ def export(options: argparse.Namespace) -> None:
     counts = json.loads((options.run / "counts.json").read_text())
     least = least_jurisdiction(session, held_out)
     figures = {
-        "shape": {"plates": [-1, HEIGHT, WIDTH, 3], "characters": [-1, SLOTS, len(ALPHABET)]},
+        "shape": {"plates": [1, HEIGHT, WIDTH, 3], "characters": [1, SLOTS, len(ALPHABET)]},
         "step": state["step"],
         "temperature": round(temperature, 3),
         "parameters": sum(p.numel() for p in reader.parameters()),

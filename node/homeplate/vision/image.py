@@ -61,6 +61,21 @@ def resized(image: Image, *, width: int, height: int) -> Image:
     return np.asarray(cv2.resize(image, (width, height), interpolation=way), np.uint8)
 
 
+def widened(image: Image, share: float) -> Image:
+    """Return what a crop of `share` of the width and height more on each side would show, in the picture's own size.
+
+    Args:
+        image: [H, W, 3].
+        share: less than 0 shows less; what lies beyond the picture repeats its edge.
+    """
+    height, width = image.shape[:2]
+    scale = 1 + 2 * share
+    shift = 0.5 * (scale - 1) - share * np.array([width, height], np.float32)  # pixel centres lie at half a pixel
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]], np.float32)
+    way = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(image, matrix, (width, height), flags=way, borderMode=cv2.BORDER_REPLICATE))
+
+
 def plate_crop(image: Image, detection: Detection) -> Image:
     """Return the plate at full resolution, straightened where it is tilted and its corners are known.
 

@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 
 from homeplate.domain.passage import Image
 from homeplate.domain.plate import CharReading, PlateReading
-from homeplate.vision.image import resized
+from homeplate.vision.image import resized, widened
 
-LARGEST_BATCH = 4
-"""More plates in a frame are read in several runs, which bounds the memory of one."""
 MOST_ALTERNATIVES = 5
+SURE = 0.8
+"""A plate with a character of a smaller probability is looked at again, a little closer and a little wider."""
+OTHER_LOOKS = (-0.04, 0.08)
+"""How much more of the crop's width and height, on each side, the other looks show. Together with SURE, chosen on
+held-out plates: of us56's 0.932 read exactly by one look and 0.943 by three where the first is unsure (one plate in
+five), of detect/'s 0.786 and 0.817; by three looks at every plate 0.944 and 0.821."""
 
 Floats = NDArray[np.float32]
 NOTHING = PlateReading(characters=())
@@ -46,6 +50,12 @@ class Classes:
     jurisdictions: tuple[str, ...]
     least_jurisdiction: float
     least_alternative: float
+
+
+def least_certain(characters: Floats) -> float:
+    """Return the probability of the least certain character of [positions, classes]; 1 where none is read."""
+    taken = characters[characters.argmax(axis=1) != characters.shape[1] - 1]
+    return float(taken.max(axis=1).min()) if len(taken) else 1.0
 
 
 def reading_of(characters: Floats, jurisdictions: Floats, classes: Classes) -> PlateReading:
@@ -83,15 +93,17 @@ class Reader:
     def read(self, crops: Sequence[Image]) -> list[PlateReading]:
         """Return one reading a crop [h, w, 3] (BGR), in order; an empty crop reads as nothing.
 
+        One at a time: four at once took as long for each and 4 MB more.
+
         Raises:
             ModelError: the model cannot be run.
         """
-        readings = [NOTHING] * len(crops)
-        whole = [index for index, crop in enumerate(crops) if crop.size]
-        for start in range(0, len(whole), LARGEST_BATCH):
-            chosen = whole[start : start + LARGEST_BATCH]
-            batch = np.stack([resized(crops[index], width=self._width, height=self._height) for index in chosen])
-            characters, jurisdictions = self._network.run(batch)
-            for place, index in enumerate(chosen):
-                readings[index] = reading_of(characters[place], jurisdictions[place], self._classes)
-        return readings
+        return [self._one(crop) if crop.size else NOTHING for crop in crops]
+
+    def _one(self, crop: Image) -> PlateReading:
+        picture = resized(crop, width=self._width, height=self._height)
+        looks = [self._network.run(picture[None])]
+        if least_certain(looks[0][0][0]) < SURE:
+            looks += [self._network.run(widened(picture, share)[None]) for share in OTHER_LOOKS]
+        characters, jurisdictions = (np.mean([look[output][0] for look in looks], axis=0) for output in (0, 1))
+        return reading_of(characters, jurisdictions, self._classes)
