@@ -8,6 +8,8 @@ from click.testing import CliRunner
 
 from homeplate import cli
 from homeplate.config import load_config
+from homeplate.vision import providers
+from tests.tensorrt import CPU, TensorrtOnCpu
 from tools import stage
 from tools.stage import RuleSpec
 
@@ -41,6 +43,39 @@ def test_check_says_that_a_demo_root_is_for_no_roadside(homeplate, simulation_no
     said = homeplate(simulation_node.config, "check")
     assert "root is marked demo" in said
     assert "WRONG" not in said
+
+
+def ask_for_tensorrt(config):
+    config.write_text(config.read_text() + '\n[models]\nprovider = "tensorrt"\n')
+
+
+def test_check_says_what_runs_the_models(homeplate, simulation_node):
+    said = homeplate(simulation_node.config, "check")
+    assert "ok    models: run on cpu in int8: detector " in said
+
+
+def test_check_and_build_refuse_a_provider_that_is_not_there(homeplate, simulation_node, monkeypatch):
+    monkeypatch.setattr(providers, "onnxruntime", TensorrtOnCpu(available=[CPU]))
+    ask_for_tensorrt(simulation_node.config)
+    assert "WRONG models: " in (said := homeplate(simulation_node.config, "check", code=3))
+    assert "provider tensorrt was asked for, but this onnxruntime has only CPUExecutionProvider" in said
+    assert "tensorrt was asked for" in homeplate(simulation_node.config, "models", "build", code=3)
+    assert "tensorrt was asked for" in homeplate(simulation_node.config, "simulate", "x.avi", "--no-publish", code=3)
+
+
+def test_an_engine_is_built_once_and_check_says_that_it_runs(homeplate, simulation_node, monkeypatch):
+    monkeypatch.setattr(providers, "onnxruntime", TensorrtOnCpu())
+    ask_for_tensorrt(simulation_node.config)
+    assert "`homeplate models build`" in homeplate(simulation_node.config, "check", code=3)
+    said = homeplate(simulation_node.config, "models", "build")
+    assert said.count("built ") == 2
+    assert "ok    models: run on tensorrt in fp16: detector " in homeplate(simulation_node.config, "check")
+
+
+def test_the_cpu_needs_no_engine(homeplate, simulation_node):
+    said = homeplate(simulation_node.config, "models", "build")
+    assert said == "the models run on cpu in int8; next: homeplate check\n"
+    assert not simulation_node.paths.engines.exists()
 
 
 def test_a_node_is_made_once_and_its_keys_are_not_replaced(homeplate, simulation_node, tmp_path):
@@ -99,8 +134,15 @@ def test_simulate_reads_stills_one_by_one_and_says_what_was_dropped(homeplate, s
     said = homeplate(simulation_node.config, "simulate", folder, "--stills", "--no-publish", "--json")
     figures = json.loads(said.splitlines()[-1])
     assert figures["frames"] == 5
-    assert set(figures["dropped"]) <= {"too_small", "unreadable", "low_confidence", "unconfirmed", "outside_region"}
+    assert set(figures["dropped"]) <= {"too_small", "cut_off", "unreadable", "unconfirmed", "outside_region"}
     assert {"detect", "read"} <= set(figures["milliseconds_a_frame"])
+    assert (figures["models"]["provider"], figures["models"]["precision"]) == ("cpu", "int8")
+    (started,) = (
+        row
+        for row in homeplate(simulation_node.config, "ledger", "show", "capture").splitlines()
+        if "capture.started" in row
+    )
+    assert all(f"{name}={value}" in started for name, value in figures["models"].items())
 
 
 def test_simulate_refuses_a_roadside_nodes_folder(homeplate, simulation_node, rendered):

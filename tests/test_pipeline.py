@@ -117,6 +117,19 @@ def test_plates_that_are_too_narrow_are_not_read():
     assert (pipeline.counters.dropped, script.crops_read) == ({Drop.TOO_SMALL: 5}, 0)
 
 
+def test_a_plate_at_the_pictures_edge_is_followed_but_not_read():
+    whole = {i: [Plate(box(60 + 40 * i, 200), "7ABC123")] for i in range(3, 9)}
+    seen = {i: [Plate(box(48 + 2 * i, 200), "BC123")] for i in range(3)} | whole
+    pipeline, [passage] = process(Script(seen), 9)
+    assert (passage.text.reveal(), passage.first_frame, passage.seen) == ("7ABC123", 0, 6)
+    assert pipeline.counters.dropped == {Drop.CUT_OFF: 3}
+
+
+def test_a_still_is_read_to_its_edge_since_nobody_looks_twice():
+    _, [passage] = process(Script({0: [Plate(box(50, 200), "7ABC123")]}), 1, still=True)
+    assert passage.text.reveal() == "7ABC123"
+
+
 @pytest.mark.parametrize(("text", "confidence"), [("", 0.9), ("A", 0.9), ("7ABC123", 0.2)])
 def test_what_cannot_be_read_is_counted(text, confidence):
     pipeline, passages = process(Script(car(text, range(5), confidence=confidence)), 5)

@@ -33,6 +33,9 @@ STILL_CONFIDENCE = 0.50
 """Confidence from which a still's plate is a passage: nobody looks twice."""
 LEAST_CHARACTERS = 2
 """The shortest plate: Californian vanity plates have 2 to 7 characters (REQUIREMENTS 4)."""
+EDGE = 0.005
+"""A plate that comes this near to the picture's edge, as a share of its width and height, is cut off there: it is
+followed but not read, since what is left of it would be another plate."""
 REPEAT_NS = 5_000_000_000
 """Node time for which a passage's text is remembered: the same plate in sight again so soon has not left."""
 MOST_REMEMBERED = 32
@@ -46,6 +49,7 @@ class Drop(StrEnum):
     NO_MOTION = "no_motion"
     OUTSIDE_REGION = "outside_region"
     TOO_SMALL = "too_small"
+    CUT_OFF = "cut_off"
     UNREADABLE = "unreadable"
     UNCONFIRMED = "unconfirmed"
     REPEATED = "repeated"
@@ -148,17 +152,20 @@ class Pipeline:
         self.counters.detections += len(found)
         wanted = [detection for detection in found if self._wanted(detection, frame.image)]
         crops = self._timed(Stage.CROP, lambda: [self._crop(frame.image, detection) for detection in wanted])
-        readings = self._timed(Stage.READ, lambda: self._reader.read(crops)) if crops else []
+        whole = [frame.still or not self._cut_off(detection, frame.image) for detection in wanted]
+        read = [crop for crop, entire in zip(crops, whole, strict=True) if entire]
+        readings = iter(self._timed(Stage.READ, lambda: self._reader.read(read)) if read else [])
+        least = STILL_CONFIDENCE if frame.still else READ_LEAST
         return [
             Sighting(
                 source=frame.source,
                 frame_index=frame.index,
                 captured_ns=frame.captured_ns,
                 detection=detection,
-                reading=self._legible(reading, STILL_CONFIDENCE if frame.still else READ_LEAST),
+                reading=self._legible(next(readings), least) if entire else None,
                 crop=crop,
             )
-            for detection, reading, crop in zip(wanted, readings, crops, strict=True)
+            for detection, entire, crop in zip(wanted, whole, crops, strict=True)
         ]
 
     def _wanted(self, detection: Detection, image: Image) -> bool:
@@ -172,6 +179,14 @@ class Pipeline:
             self.counters.dropped[Drop.TOO_SMALL] += 1
             return False
         return True
+
+    def _cut_off(self, detection: Detection, image: Image) -> bool:
+        height, width = image.shape[:2]
+        box, across, down = detection.box, EDGE * width, EDGE * height
+        near = box.left < across or box.top < down or box.right > width - across or box.bottom > height - down
+        if near:
+            self.counters.dropped[Drop.CUT_OFF] += 1
+        return near
 
     def _legible(self, reading: PlateReading, least: float) -> PlateReading | None:
         if len(reading.characters) < LEAST_CHARACTERS or reading.confidence < least:
