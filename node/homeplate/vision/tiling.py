@@ -1,0 +1,100 @@
+"""Looks at a region of interest alone, in pieces if asked: what is far away is larger in the network's input then."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from homeplate.domain.geometry import Box, Quad
+from homeplate.domain.passage import Detection, Image
+from homeplate.domain.source import Polygon
+from homeplate.ports import PlateDetector
+
+OVERLAP = 0.25
+"""Share of a piece's width that its neighbour shows too. A plate on a seam is seen whole by one of the two if it is
+narrower than that; wider ones need no pieces."""
+AROUND = 0.03
+"""How far the pieces reach beyond the region, as a share of the frame: a plate with its centre inside is seen whole."""
+SAME = 0.4
+"""Detections of two pieces that overlap (IoU) by more are one plate."""
+CUT = 2.0
+"""Pixels from a piece's edge within which a plate is cut off there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A part of a frame, in pixels; `right` and `bottom` are exclusive."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+def pieces_of(width: int, height: int, region: Polygon, tiles: int) -> list[Piece]:
+    """Cut what lies around a region into pieces side by side that overlap.
+
+    Args:
+        width: of the frame in pixels.
+        height: of the frame in pixels.
+        region: corners as fractions of the frame.
+        tiles: how many pieces, at least 1.
+    """
+    xs, ys = [x for x, _ in region], [y for _, y in region]
+    left, right = max(0.0, min(xs) - AROUND) * width, min(1.0, max(xs) + AROUND) * width
+    top, bottom = max(0.0, min(ys) - AROUND) * height, min(1.0, max(ys) + AROUND) * height
+    wide = (right - left) / (tiles - (tiles - 1) * OVERLAP)
+    starts = [left + index * wide * (1 - OVERLAP) for index in range(tiles)]
+    return [
+        Piece(left=int(start), top=int(top), right=min(width, round(start + wide)), bottom=min(height, round(bottom)))
+        for start in starts
+    ]
+
+
+def merged(found: Sequence[Detection]) -> list[Detection]:
+    """Return the detections, best first, without the weaker ones of one plate."""
+    kept: list[Detection] = []
+    for detection in sorted(found, key=lambda one: -one.score):
+        if all(detection.box.iou(other.box) <= SAME for other in kept):
+            kept.append(detection)
+    return kept
+
+
+class RegionDetector:
+    """Implements `ports.PlateDetector`: asks another detector about each piece of a region."""
+
+    def __init__(self, detector: PlateDetector, *, region: Polygon, tiles: int) -> None:
+        self._detector, self._region, self._tiles = detector, region, tiles
+
+    def detect(self, image: Image) -> list[Detection]:
+        """Return the plates in the region's pieces of a BGR picture [H, W, 3], best first.
+
+        Raises:
+            ModelError: the model cannot be run.
+        """
+        height, width = image.shape[:2]
+        found: list[Detection] = []
+        for piece in pieces_of(width, height, self._region, self._tiles):
+            part = image[piece.top : piece.bottom, piece.left : piece.right]
+            found += [
+                _moved(detection, piece.left, piece.top)
+                for detection in self._detector.detect(part)
+                if not _cut(detection.box, piece, width, height)
+            ]
+        return merged(found)
+
+
+def _cut(box: Box, piece: Piece, width: int, height: int) -> bool:
+    """Tell whether a plate (in the piece's pixels) is cut off at an edge of the piece that is none of the frame's."""
+    return (
+        (piece.left > 0 and box.left < CUT)
+        or (piece.top > 0 and box.top < CUT)
+        or (piece.right < width and box.right > piece.right - piece.left - CUT)
+        or (piece.bottom < height and box.bottom > piece.bottom - piece.top - CUT)
+    )
+
+
+def _moved(detection: Detection, dx: int, dy: int) -> Detection:
+    quad = detection.quad
+    if quad is not None:
+        first, second, third, fourth = ((x + dx, y + dy) for x, y in quad.corners)
+        quad = Quad(corners=(first, second, third, fourth))
+    return Detection(box=detection.box.moved(dx, dy), score=detection.score, quad=quad)

@@ -1,0 +1,74 @@
+"""A region of interest is looked at in pieces, and each plate in it is found once, where it is."""
+
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homeplate.domain.geometry import Box, Quad
+from homeplate.domain.passage import Detection
+from homeplate.vision.tiling import OVERLAP, RegionDetector, pieces_of
+
+WHOLE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+LOWER = ((0.0, 0.5), (1.0, 0.5), (1.0, 1.0), (0.0, 1.0))
+WIDTH, HEIGHT = 1280, 720
+
+
+class Spots:
+    """Finds white rectangles: a detector that sees as far as its picture goes."""
+
+    def __init__(self):
+        self.sizes = []
+
+    def detect(self, image):
+        self.sizes.append(image.shape[:2])
+        ys, xs = np.nonzero(image[:, :, 0])
+        if not len(xs):
+            return []
+        left, top, right, bottom = float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1)
+        quad = Quad(corners=((left, top), (right, top), (right, bottom), (left, bottom)))
+        return [Detection(box=Box(left=left, top=top, right=right, bottom=bottom), score=0.9, quad=quad)]
+
+
+def frame(left, top, width, height):
+    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    picture[top : top + height, left : left + width] = 255
+    return picture
+
+
+@given(
+    left=st.integers(0, WIDTH - 60), top=st.integers(0, HEIGHT - 30), tiles=st.integers(1, 4)
+)  # fmt: skip
+def test_a_small_plate_is_found_once_and_where_it_is_for_any_number_of_tiles(left, top, tiles):
+    [found] = RegionDetector(Spots(), region=WHOLE, tiles=tiles).detect(frame(left, top, 60, 30))
+    assert found.box == Box(left=left, top=top, right=left + 60, bottom=top + 30)
+    assert found.quad.box == found.box
+
+
+@given(
+    xs=st.lists(st.floats(0, 1), min_size=3, max_size=6), ys=st.lists(st.floats(0, 1), min_size=6, max_size=6),
+    tiles=st.integers(1, 5),
+)  # fmt: skip
+def test_the_pieces_cover_the_region_and_stay_in_the_frame(xs, ys, tiles):
+    region = tuple(zip(xs, ys, strict=False))
+    pieces = pieces_of(WIDTH, HEIGHT, region, tiles)
+    assert len(pieces) == tiles
+    assert all(0 <= p.left < p.right <= WIDTH and 0 <= p.top < p.bottom <= HEIGHT for p in pieces)
+    assert pieces[0].left <= min(xs) * WIDTH
+    assert pieces[-1].right >= max(xs) * WIDTH - 1
+    assert all(later.left <= earlier.right for earlier, later in pairwise(pieces))
+
+
+def test_only_the_region_is_looked_at():
+    spots = Spots()
+    assert RegionDetector(spots, region=LOWER, tiles=2).detect(frame(600, 100, 60, 30)) == []
+    (first, second) = spots.sizes
+    assert np.abs(np.subtract(first, second)).max() <= 1
+    assert first[0] < HEIGHT * 0.54
+    assert first[1] * (2 - OVERLAP) < WIDTH + 2
+
+
+def test_what_the_region_cuts_off_is_not_reported():
+    assert RegionDetector(Spots(), region=LOWER, tiles=1).detect(frame(600, 320, 60, 60)) == []
+    assert len(RegionDetector(Spots(), region=LOWER, tiles=1).detect(frame(600, 380, 60, 60))) == 1
