@@ -3,7 +3,8 @@
   python -m tools.bench_peer [--setup] [--data DIR] [--peer DIR] [--scorer FILE] [--repeat 3] [--limit N]
 
 Each is one process on one thread, both on the same core. Pictures are asked in turns, so that whatever else the machine
-does falls on both. Prints a table in Markdown (counts, 95 % Wilson intervals, exact McNemar test) and one JSON line.
+does falls on both. Clips are ours alone: the peer has no passages. Prints a table in Markdown (counts, 95 % Wilson
+intervals, exact McNemar test) and one JSON line.
 Without the pictures, the peer's weights or its environment it says what is missing and measures nothing.
 """
 
@@ -46,6 +47,9 @@ from tools.render.plates import render_plate
 SETS: Final = {"us_scenes": "scenes", "california_lots": "scenes", "california_crops": "crops"}
 TIMED: Final = "us_scenes"
 """The set whose times are the headline."""
+CLIPS: Final = "clips"
+TOLL_LANE: Final = Path(__file__).parent / "toll_lane.jsonl"
+"""A real clip labelled by eye; plates that stay narrower than the node reads count neither way."""
 SHARED: Final = Path("../shared")
 CACHE: Final = Path("tools/train/runs/peer")
 BUSY_LOAD: Final = 0.5
@@ -130,6 +134,30 @@ def _ratio(pairs: Sequence[tuple[float, float]]) -> float:
     return statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
 
 
+def passages(engine: Engine, scorer: ModuleType, data: Path, labels: Sequence[Row]) -> dict[str, Any]:
+    """Return how the passages that our pipeline reports in labelled clips score, and milliseconds a frame.
+
+    Raises:
+        EngineError: the engine ended.
+    """
+    rows = []
+    for label in track(labels, description=CLIPS, console=console, transient=True):
+        row = engine.ask(CLIPS, data / label["path"])
+        small = {scorer.fold(text) for text in label.get("narrower_than_60_px", ())}
+        kept = [one for one in row["passages"] if scorer.fold(scorer.plain(one["text"])) not in small]
+        rows.append({**row, "passages": kept})
+    scored: dict[str, Any] = scorer.clips(labels, rows)
+    right = round(scored["recall"]["value"] * scored["recall"]["n"])
+    said = scored["precision"]["n"]
+    return {
+        "passages": scored["recall"]["n"],
+        "right": right,
+        "false": said - right - scored["repeated"],
+        "repeated": scored["repeated"],
+        "ms_a_frame": round(statistics.median(row["milliseconds"] for row in rows), 3),
+    }
+
+
 def crowd() -> cv2.typing.MatLike:
     """Draw 64 plates in one picture, [720, 1280, 3], which is the most that memory has to hold for."""
     rng = np.random.default_rng(1)
@@ -182,6 +210,9 @@ def table(compared: dict[str, dict[str, Any]], report: dict[str, Any]) -> str:
         ratio = one["time_ratio"]
         spread = f"ratio {ratio['value']:.3f} ({ratio['low']:.3f}-{ratio['high']:.3f})"
         lines.append(f"| {name} | ms a picture | {one['ours_ms']:.2f} | {one['peer_ms']:.2f} | {spread} | |")
+    for name, one in report["clips"].items():
+        said = f"{one['right']} of {one['passages']} passages, {one['false']} false, {one['repeated']} repeated"
+        lines.append(f"| {name} | passages | {said}, {one['ms_a_frame']:.1f} ms a frame | | | |")
     for key in ("sets_mb", "with_64_plates_mb"):
         mine, theirs = (report["memory"][side][key] for side in ("homeplate", "fast-alpr"))
         lines.append(f"| memory | {key} | {mine:.0f} | {theirs:.0f} | ratio {mine / max(1, theirs):.2f} | |")
@@ -218,14 +249,33 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     finally:
         for engine in engines:
             engine.close()
+    followed = follow(given, scorer, core)
     compared = {name: compare(scorer, one, *(engine.name for engine in engines)) for name, one in outcomes.items()}
     return {
         "compared": compared,
+        "clips": followed,
         "memory": used,
         "sizes": weights,
         "load": round(load, 2),
         "weights": weights_of(models),
     }
+
+
+def follow(given: argparse.Namespace, scorer: ModuleType, core: int | None) -> dict[str, dict[str, Any]]:
+    """Score the clips in a process of their own, so that the others' memory says nothing of video.
+
+    Raises:
+        EngineError: the labels are missing, or the engine ended.
+    """
+    labels = {
+        CLIPS: labels_of(given.data, CLIPS, given.limit),
+        "toll_lane": [json.loads(line) for line in TOLL_LANE.read_text(encoding="utf-8").splitlines()],
+    }
+    engine = our_engine(given.models, core)
+    try:
+        return {name: passages(engine, scorer, given.data, rows) for name, rows in labels.items()}
+    finally:
+        engine.close()
 
 
 def last_line(report: dict[str, Any]) -> dict[str, Any]:
@@ -244,7 +294,7 @@ def last_line(report: dict[str, Any]) -> dict[str, Any]:
         "accuracies": accuracies,
         "sets": {name: one["pictures"] for name, one in compared.items()},
         "sizes": report["sizes"],
-        **{key: report[key] for key in ("memory", "load", "weights", "compared")},
+        **{key: report[key] for key in ("clips", "memory", "load", "weights", "compared")},
     }
 
 

@@ -7,7 +7,7 @@ import cv2
 
 from homeplate.vision import open_models
 from homeplate.vision.model import default_model_dir
-from tools.evaluate import read_crop, read_scene
+from tools.evaluate import work_of
 from tools.serving import Row, pin, serve
 
 
@@ -18,10 +18,10 @@ def main() -> None:
     given = parser.parse_args()
     pin(given.core)
     cv2.setNumThreads(1)
-    detector, reader = open_models(given.models or default_model_dir(), threads=1)
+    models = open_models(given.models or default_model_dir(), threads=1)
 
     def recognise(kind: str, path: Path) -> Row:
-        return read_crop(path, reader) if kind == "crops" else read_scene(path, detector, reader)
+        return work_of(kind, *models)(path)
 
     serve(recognise)
 
