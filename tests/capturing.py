@@ -136,8 +136,8 @@ class Node:
             )  # fmt: skip
             advance = clock.advance_to if isinstance(clock, SimulatedClock) else lambda _: None
             capture = Capture(
-                feeds=feeds, committer=committer, ledger=wrapped, recovered=found, perf_ns=lambda: 0,
-                advance=advance, progress=lambda name, index: self.processed.append((name, index)),
+                feeds=feeds, committer=committer, ledger=wrapped, recovered=found, models={"provider": "a test"},
+                perf_ns=lambda: 0, advance=advance, progress=lambda name, index: self.processed.append((name, index)),
             )  # fmt: skip
             return capture.run(stop or threading.Event())
         finally:

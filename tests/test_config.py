@@ -54,6 +54,7 @@ def test_a_good_configuration_becomes_values_of_the_domain():
         ("[[source]]\nname='a'\nkind='video'\npath='/x'\nmasks=[[[0,0],[2,1],[1,1]]]", "source[0].masks[0]"),
         ("[[source]]\nname='a'\nkind='video'\npath='/x'\nrealtime_fps=0", "source[0].realtime_fps"),
         ("[models]\nthreads = 0", "models.threads"),
+        ("[models]\nprovider = 'gpu'", "models.provider: Invalid enum value 'gpu'; it can be cpu, tensorrt"),
         ("[narrow.retention]\nhits = '12 hours'", "narrow.retention.hits"),
         ("[narrow.retention]\nhits = '61d'", "narrow.retention.hits: 61d is above the cap"),
         ("[policy", "is not TOML"),

@@ -240,6 +240,24 @@ def bundle_show(context: click.Context) -> None:
 
 
 @main.group()
+def models() -> None:
+    """The detector and the reader: what they need at install."""
+
+
+@models.command("build")
+@click.pass_context
+def models_build(context: click.Context) -> None:
+    """Build the engines that models.provider needs: once after each install, for minutes."""
+    from homeplate.app.models import built_engines, opened_models
+
+    config = _config(context)
+    for path in built_engines(config):
+        click.echo(f"built {path}")
+    running = opened_models(config).running
+    click.echo(f"the models run on {running.provider} in {running.precision}; next: homeplate check")
+
+
+@main.group()
 def ledger() -> None:
     """The Merkle logs: rows without plates, checkpoints that a third party verifies."""
 

@@ -5,11 +5,13 @@ Nothing here can widen what the signed bundle allows: `[narrow]` only takes away
 """
 
 import re
+from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
 from homeplate.domain.passage import Direction
+from homeplate.domain.provider import Provider
 from homeplate.domain.source import MINIMUM_PLATE_WIDTH, Polygon, SourceKind, SourceSettings
 from homeplate.errors import ConfigError
 from homeplate.policy.disclosure import Narrowing
@@ -19,6 +21,7 @@ DEFAULT_PATH = Path("/etc/homeplate/homeplate.toml")
 MAX_CONFIG_BYTES = 256 * 1024
 _NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"
 _MIN_CORNERS = 3
+_ENUMS: dict[str, type[StrEnum]] = {".kind": SourceKind, ".provider": Provider}
 
 
 class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,9 +35,10 @@ class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[models]`: another folder with a manifest, and how many threads inference may use."""
+    """`[models]`: another folder with a manifest, what runs the models, how many CPU threads they may use."""
 
     dir: Path | None = None
+    provider: Provider = Provider.CPU
     threads: int = msgspec.field(default=1)
 
 
@@ -122,7 +126,7 @@ def _keyed(message: str) -> str:
     text, _, path = message.partition(" - at `$")
     key = path.rstrip("`").lstrip(".")
     if text.startswith("Invalid enum value"):
-        known = SourceKind if key.endswith(".kind") else Direction
+        known = next((kinds for end, kinds in _ENUMS.items() if key.endswith(end)), Direction)
         text += f"; it can be {', '.join(known)}"
     return f"{key}: {text}" if key else text
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import onnxruntime
 
-from homeplate.vision.model import ANY, MANIFEST, MANIFEST_VERSION, Model, load_manifest
+from homeplate.vision.model import ANY, MANIFEST, MANIFEST_VERSION, DetectorEntry, Model, ReaderEntry, load_manifest
 
 PARTS = ("detector", "reader")
 
@@ -41,6 +41,8 @@ def entry_of(path: Path, facts: dict[str, Any]) -> dict[str, Any]:
 def record(models: Path, part: str, facts: dict[str, Any]) -> None:
     """Write one part's entry into the manifest of a folder and check the whole once both parts are in it.
 
+    A part's fp32 graph is of the model before: `tools.train.float_models` writes a new one.
+
     Args:
         models: folder with `detector.onnx`, `reader.onnx` and the manifest.
         part: "detector" or "reader".
@@ -53,13 +55,41 @@ def record(models: Path, part: str, facts: dict[str, Any]) -> None:
     manifest = json.loads(path.read_text()) if path.exists() else {}
     manifest = {"version": MANIFEST_VERSION, **{key: manifest[key] for key in PARTS if key in manifest}}
     manifest[part] = entry_of(models / f"{part}.onnx", facts)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    fresh.replace(path)
+    _replace(path, manifest)
     if all(key in manifest for key in PARTS):
         checked = load_manifest(models)
         for entry in (checked.detector, checked.reader):
             Model(models, entry, threads=1)
+
+
+def record_fp32(models: Path, part: str, graph: Path) -> None:
+    """Name a part's fp32 graph in the manifest, and run it once as the node would.
+
+    Args:
+        models: folder with the manifest, in which both parts are, and the graph.
+        part: "detector" or "reader".
+        graph: the file; it has the inputs and outputs of the part's int8 model.
+
+    Raises:
+        ModelError: the node would refuse the result.
+    """
+    path = models / MANIFEST
+    manifest = json.loads(path.read_text())
+    content = graph.read_bytes()
+    manifest[part]["fp32"] = {
+        "file": graph.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+    }
+    _replace(path, manifest)
+    entry: DetectorEntry | ReaderEntry = getattr(load_manifest(models), part)
+    Model(models, entry.as_fp32(), threads=1)
+
+
+def _replace(path: Path, manifest: dict[str, Any]) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    fresh.replace(path)
 
 
 def main() -> None:

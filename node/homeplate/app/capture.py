@@ -5,11 +5,12 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import cv2
 
+from homeplate.app.models import opened_models
 from homeplate.app.node import Identity, Paths, load_identity, open_slots, require_road
 from homeplate.camera import identity as identity_of
 from homeplate.camera import open_source
@@ -31,9 +32,8 @@ from homeplate.store.spool import FileSpool
 from homeplate.trust.bundle import Bundle
 from homeplate.trust.hotlist import parse_hot_list
 from homeplate.trust.installed import InstalledBundle
-from homeplate.vision import open_models
+from homeplate.vision import Models, Running
 from homeplate.vision.image import plate_crop
-from homeplate.vision.model import default_model_dir
 from homeplate.vision.motion import MotionGate
 
 
@@ -43,10 +43,12 @@ class Report:
 
     Attributes:
         summary: of the sources.
+        running: what ran the models.
         published: counts of the uplink, where it ran in the same process.
     """
 
     summary: Summary
+    running: Running
     published: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -56,7 +58,7 @@ class Report:
         return CameraError.exit_code if broken else 0
 
     def figures(self) -> dict[str, object]:
-        """Return the counts: frames, what was dropped by reason, passages, sealed, milliseconds a stage and frame."""
+        """Return what ran the models, and the counts: frames, drops by reason, passages, sealed, milliseconds."""
         sources = self.summary.sources
         counters = [source.counters for source in sources]
         frames = sum(one.frames for one in counters)
@@ -74,6 +76,7 @@ class Report:
             "sealed_records": self.summary.records,
             "published": self.published,
             "milliseconds_a_frame": {stage: round(spent / max(1, frames) / 1e6, 2) for stage, spent in stages.items()},
+            "models": asdict(self.running),
             "sources": {source.name: source.error or str(source.state) for source in sources},
         }
 
@@ -146,6 +149,7 @@ class CaptureProcess:
     """A capture that is ready to run, and what it holds open."""
 
     capture: Capture
+    running: Running
     ledger: MerkleLog
     coalescing: CoalescingLedger
     slots: tuple[SlotStore, ...]
@@ -153,7 +157,7 @@ class CaptureProcess:
     def run(self, stop: threading.Event) -> Report:
         """Run until the sources end or `stop` is set; leave nothing unsaid in the ledger."""
         try:
-            return Report(summary=self.capture.run(stop))
+            return Report(summary=self.capture.run(stop), running=self.running)
         finally:
             self.coalescing.flush()
             self.ledger.close()
@@ -189,7 +193,9 @@ def build_capture(
     identity = load_identity(paths)
     terms = InstalledTerms(config, paths, identity, clock)
     terms()  # a node without a bundle in force must not start
-    feeds = _feeds(config, sources, clock.now_ns(), identify)
+    cv2.setNumThreads(config.models.threads)  # OpenCV would take every core, the uplink's and the camera's too
+    models = opened_models(config)
+    feeds = _feeds(models, sources, clock.now_ns(), identify)
     slots = {storage: open_slots(paths, storage, check=not identity.simulation) for storage in StorageClass}
     ledger = MerkleLog(paths.log("capture"), clock)
     coalescing = CoalescingLedger(ledger, clock, events=COALESCED)
@@ -207,20 +213,27 @@ def build_capture(
         recovered=recovered,
     )
     running = partial(Capture, perf_ns=perf_ns, advance=advance, progress=progress)
-    capture = running(feeds=feeds, committer=committer, ledger=coalescing, recovered=recovered)
-    return CaptureProcess(capture=capture, ledger=ledger, coalescing=coalescing, slots=tuple(slots.values()))
+    capture = running(
+        feeds=feeds, committer=committer, ledger=coalescing, recovered=recovered, models=asdict(models.running)
+    )
+    return CaptureProcess(
+        capture=capture, running=models.running, ledger=ledger, coalescing=coalescing, slots=tuple(slots.values())
+    )
 
 
 def _feeds(
-    config: Config, sources: Sequence[SourceSettings], start_ns: int, identify: Callable[[SourceSettings], str]
+    models: Models, sources: Sequence[SourceSettings], start_ns: int, identify: Callable[[SourceSettings], str]
 ) -> list[Feed]:
-    """Open the models once and give each source a pipeline of its own."""
-    cv2.setNumThreads(config.models.threads)  # OpenCV would take every core, the uplink's and the camera's too
-    detector, reader = open_models(config.models.dir or default_model_dir(), threads=config.models.threads)
+    """Give each source a pipeline of its own; the models are opened once."""
     feeds = []
     for settings in sources:
         pipeline = Pipeline(
-            settings=settings, detector=detector, reader=reader, gate=MotionGate(), crop=plate_crop, perf_ns=perf_ns
+            settings=settings,
+            detector=models.detector,
+            reader=models.reader,
+            gate=MotionGate(),
+            crop=plate_crop,
+            perf_ns=perf_ns,
         )
         live = settings.realtime_fps is not None
         feeds.append(

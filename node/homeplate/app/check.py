@@ -125,12 +125,13 @@ def _models(config: Config) -> Iterator[str]:
         raise ModelError(
             "onnxruntime is not installed: pip install 'homeplate[cpu]', or the vendor's build on a Jetson"
         )
-    from homeplate.vision import open_models  # noqa: PLC0415 - after the check that it can be loaded
-    from homeplate.vision.model import default_model_dir  # noqa: PLC0415
+    from homeplate.app.models import opened_models  # noqa: PLC0415 - after the check that it can be loaded
 
-    folder = config.models.dir or default_model_dir()
-    open_models(folder, threads=config.models.threads)
-    yield f"detector and reader of {folder} run, hashes as in the manifest"
+    running = opened_models(config).running
+    yield (
+        f"run on {running.provider} in {running.precision}: detector {running.detector}, reader {running.reader}, "
+        "hashes as in the manifest"
+    )
 
 
 def _sources(config: Config) -> Iterator[str]:

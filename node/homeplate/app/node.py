@@ -115,6 +115,11 @@ class Paths:
         return self.data / "ledger" / "checkpoints"
 
     @property
+    def engines(self) -> Path:
+        """What `models build` made of the models for this machine's GPU."""
+        return self.data / "engines"
+
+    @property
     def certificates(self) -> Path:
         """Purge certificates."""
         return self.data / "certificates"

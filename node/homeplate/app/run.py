@@ -44,4 +44,6 @@ def run_together(config: Config, stop: threading.Event) -> Report:
         done.set()
         sender.join()
     last = uplink.drain()
-    return Report(summary=report.summary, published={"left": last.refused + last.failed + last.waiting})
+    return Report(
+        summary=report.summary, running=report.running, published={"left": last.refused + last.failed + last.waiting}
+    )

@@ -66,7 +66,7 @@ def run_simulation(
     report = process.run(threading.Event())
     if not publish:
         return report
-    return Report(summary=report.summary, published=_published(config, clock))
+    return Report(summary=report.summary, running=report.running, published=_published(config, clock))
 
 
 def _counting(sources: Sequence[SourceSettings], progress: Callable[[int, int], None]) -> Callable[[str, int], None]:

@@ -7,7 +7,7 @@ its files, because they will be processed again from the start; a live source's 
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -95,6 +95,7 @@ class Capture:
         committer: Committer,
         ledger: Ledger,
         recovered: Recovered,
+        models: Mapping[str, str],
         perf_ns: Callable[[], int],
         advance: Callable[[int], None] = lambda _: None,
         progress: Callable[[str, int], None] = lambda _source, _index: None,
@@ -106,12 +107,14 @@ class Capture:
             committer: keeps passages.
             ledger: capture's own.
             recovered: what `committing.recover` returned.
+            models: what runs them, for the ledger.
             perf_ns: a counter of nanoseconds, by which a stalled source is known.
             advance: told each frame's capture time before it is processed (a simulated clock follows it).
             progress: told source and index of each frame that was processed (the watchdog lives on it).
         """
         self._feeds = {feed.source.name: feed for feed in feeds}
         self._committer, self._ledger, self._finished = committer, ledger, recovered.finished
+        self._models = models
         self._advance, self._progress = advance, progress
         self._mail = Mailboxes([(name, feed.identify is None) for name, feed in self._feeds.items()], perf_ns=perf_ns)
         self._inputs = dict.fromkeys(self._feeds, LIVE)
@@ -127,7 +130,7 @@ class Capture:
             ClockError: the time is quarantined; the ledger says so.
             ModelError, SealingError, StoreError: nothing more can be read, sealed or written.
         """
-        self._ledger.append(STARTED, sources=len(self._feeds))
+        self._ledger.append(STARTED, sources=len(self._feeds), **self._models)
         threads = [
             threading.Thread(target=self._read, args=(feed,), name=f"source-{name}", daemon=True)
             for name, feed in self._feeds.items()

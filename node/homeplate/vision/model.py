@@ -1,37 +1,26 @@
 """Opens the models that the manifest names, and no others: hash, inputs, outputs and thresholds are the manifest's.
 
-The only module that imports onnxruntime. It does not look for a model anywhere but in the given folder, and never
-fetches one. What goes in and what comes out is prepared and read by `detector` and `reader`.
+It does not look for a model anywhere but in the given folder, and never fetches one. What goes in and what comes out is
+prepared and read by `detector` and `reader`; sessions are opened by `providers`.
 """
 
 import hashlib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
+from homeplate.domain.provider import Provider
 from homeplate.errors import ModelError
+from homeplate.vision.providers import RUNTIME_ERRORS, build_engine, load_engine, open_session, require_there
 
 MANIFEST = "manifest.json"
 MANIFEST_VERSION = 1
 ANY = -1
 """A dimension of a manifest's shape that may be of any length."""
-
-# onnxruntime's errors share no base but Exception (and ValueError for an input of a wrong name).
-_STATE = onnxruntime.capi.onnxruntime_pybind11_state
-_RUNTIME_ERRORS: tuple[type[Exception], ...] = (
-    _STATE.Fail,
-    _STATE.InvalidArgument,
-    _STATE.InvalidGraph,
-    _STATE.InvalidProtobuf,
-    _STATE.NotImplemented,
-    _STATE.RuntimeException,
-    ValueError,
-)
 
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -79,6 +68,14 @@ class ReaderThresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     alternative: Probability
 
 
+class GraphFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The fp32 graph of a model: the same inputs and outputs; what a GPU's engine is built from."""
+
+    file: FileName
+    sha256: Sha256
+    bytes: int
+
+
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the manifest says of any model; `outputs` differ by model."""
 
@@ -87,6 +84,21 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     bytes: int
     input: PictureSpec
     training: tuple[TrainingData, ...]
+    fp32: GraphFile | None = None
+
+    def as_fp32(self) -> Self:
+        """Return the entry of the fp32 graph.
+
+        Raises:
+            ModelError: the manifest names none.
+        """
+        if self.fp32 is None:
+            raise ModelError(
+                f"{self.file}: {MANIFEST} names no fp32 graph for it, which every provider but cpu needs; "
+                'install a release that has one, or set models.provider = "cpu"'
+            )
+        graph = self.fp32
+        return msgspec.structs.replace(self, file=graph.file, sha256=graph.sha256, bytes=graph.bytes, fp32=None)
 
 
 class DetectorEntry(ModelEntry, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -153,23 +165,46 @@ def load_manifest(folder: Path) -> Manifest:
 
 
 class Model:
-    """A model that was checked against its entry of the manifest and has run once."""
+    """A model that was checked against its entry of the manifest and has run once.
 
-    def __init__(self, folder: Path, entry: DetectorEntry | ReaderEntry, *, threads: int) -> None:
-        """Open the file that `entry` names.
+    Attributes:
+        sha256: of the file that the manifest names and that runs, as it is or as an engine.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        entry: DetectorEntry | ReaderEntry,
+        *,
+        threads: int,
+        provider: Provider = Provider.CPU,
+        engines: Path | None = None,
+    ) -> None:
+        """Open the file that `entry` names, or the engine of its fp32 graph.
 
         Args:
             folder: where it lies.
             entry: its entry of the manifest.
             threads: threads of one run, at least 1.
+            provider: what runs it.
+            engines: folder of the engines, for a provider that needs them.
 
         Raises:
-            ModelError: the file is missing, altered, not a model, or of other inputs or outputs than the manifest's.
+            ModelError: the file or engine is missing, altered, not a model, or of other inputs or outputs than the
+                manifest's; or the provider is not there.
         """
-        self._path = folder / entry.file
         if threads < 1:
-            raise ModelError(f"{self._path}: cannot run on {threads} threads; give at least 1")
-        self._session = _session(self._path, _checked_bytes(self._path, entry), threads)
+            raise ModelError(f"{folder / entry.file}: cannot run on {threads} threads; give at least 1")
+        if provider is Provider.CPU:
+            self._path = folder / entry.file
+            content = _checked_bytes(self._path, entry)
+        else:
+            assert engines is not None, "a provider with engines is given their folder"
+            entry = entry.as_fp32()
+            require_there(provider, entry.file)
+            self._path, content = load_engine(engines, entry.file, entry.sha256)
+        self.sha256 = entry.sha256
+        self._session = open_session(self._path, content, provider, threads=threads)
         given = TensorSpec(name=entry.input.name, shape=entry.input.shape, type=entry.input.type)
         _check_tensors(self._path, "inputs", self._session.get_inputs(), (given,))
         _check_tensors(self._path, "outputs", self._session.get_outputs(), entry.outputs)
@@ -191,9 +226,28 @@ class Model:
         """
         try:
             outputs: list[NDArray[np.float32]] = self._session.run(self._outputs, {self._input: batch})
-        except _RUNTIME_ERRORS as error:
+        except RUNTIME_ERRORS as error:
             raise ModelError(f"{self._path}: cannot run on an input of shape {batch.shape}: {error}") from error
         return outputs
+
+
+def build(folder: Path, entry: DetectorEntry | ReaderEntry, engines: Path) -> Path:
+    """Build the engine of a model's fp32 graph for this machine's GPU; it takes minutes.
+
+    Where the model takes any number of pictures the engine takes one: the node looks at one plate at a time.
+
+    Args:
+        folder: where the graph lies.
+        entry: the model's entry of the manifest.
+        engines: folder of the engines.
+
+    Raises:
+        ModelError: there is no graph, or it is altered, or it cannot be built here.
+    """
+    graph = entry.as_fp32()
+    path = folder / graph.file
+    shape = "x".join(str(1 if length == ANY else length) for length in graph.input.shape)
+    return build_engine(engines, path, _checked_bytes(path, graph), f"{graph.input.name}:{shape}")
 
 
 def _checked_bytes(path: Path, entry: ModelEntry) -> bytes:
@@ -205,21 +259,6 @@ def _checked_bytes(path: Path, entry: ModelEntry) -> bytes:
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise ModelError(f"{path}: not the model that {MANIFEST} names (SHA-256 differs); install the package again")
     return content
-
-
-def _session(path: Path, content: bytes, threads: int) -> Any:
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Spinning threads burn the power budget between frames; a growing arena never gives memory back.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = False
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except _RUNTIME_ERRORS as error:
-        raise ModelError(f"{path}: onnxruntime cannot open it: {error}; use onnxruntime 1.22 or later") from error
 
 
 def _check_tensors(path: Path, kind: str, found: list[Any], wanted: tuple[TensorSpec, ...]) -> None:
