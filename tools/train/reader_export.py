@@ -10,21 +10,21 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationMethod
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
 from tools.train import reader_data, reader_train
 from tools.train.detector_export import session_heads
+from tools.train.quantising import PIXELS, Bytes, quantised
 from tools.train.reader_data import ALPHABET, HEIGHT, IGNORED, JURISDICTIONS, SLOTS, WIDTH, Image, Sample
 from tools.train.reader_net import Reader
 
@@ -63,21 +63,6 @@ class _Probabilities(nn.Module):
         return characters.softmax(-1), jurisdiction.softmax(-1)
 
 
-class _Plates(CalibrationDataReader):  # type: ignore[misc]
-    """Hands crops to the calibration."""
-
-    def __init__(self, pictures: Image) -> None:
-        self._left: Iterator[Image] = iter(pictures)
-
-    def get_next(self) -> dict[str, Floats] | None:
-        """The next crop, as the float network takes it."""
-        plate = next(self._left, None)
-        if plate is None:
-            return None
-        values = (plate.astype(np.float32) - ZERO_POINT) * np.float32(SCALE)
-        return {"pixels": np.ascontiguousarray(values.transpose(2, 0, 1)[None])}
-
-
 def keep(reader: Reader, path: Path) -> None:
     """Write the weights in half precision, small enough to lie beside the model for the next run."""
     halves = {name: value.half() if value.is_floating_point() else value for name, value in reader.state_dict().items()}
@@ -111,7 +96,7 @@ def export_float(reader: Reader, path: Path) -> None:
         _Probabilities(reader).eval(),
         (torch.zeros(1, 3, HEIGHT, WIDTH),),
         str(path),
-        input_names=["pixels"],
+        input_names=[PIXELS],
         output_names=["characters", "jurisdiction"],
         opset_version=OPSET,
         dynamo=False,
@@ -121,26 +106,11 @@ def export_float(reader: Reader, path: Path) -> None:
 def quantise(reader: Reader, pictures: Image, path: Path, method: CalibrationMethod = CalibrationMethod.MinMax) -> None:
     """Write the int8 model, calibrated on pictures [N, H, W, 3]."""
     with tempfile.TemporaryDirectory() as folder:
-        plain, ready, int8 = (Path(folder) / name for name in ("plain.onnx", "ready.onnx", "int8.onnx"))
+        plain, ready = Path(folder) / "plain.onnx", Path(folder) / "ready.onnx"
         export_float(reader, plain)
         quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
-        quantize_static(
-            str(ready),
-            str(int8),
-            _Plates(pictures),
-            quant_format=QuantFormat.QDQ,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            calibrate_method=method,
-            nodes_to_exclude=_kept_float(ready),
-            extra_options={"CalibMovingAverage": method is CalibrationMethod.MinMax},
-        )
-        model = onnx.load(int8)
-    _take_bytes(model)
-    model.producer_name = "homeplate"
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
+        meaning = Bytes(name="plates", height=HEIGHT, width=WIDTH, zero_point=ZERO_POINT, scale=SCALE)
+        onnx.save(quantised(ready, pictures, meaning, kept_float=_kept_float(ready), method=method), path)
 
 
 def _kept_float(path: Path) -> list[str]:
@@ -175,27 +145,6 @@ def _feeding(producers: dict[str, onnx.NodeProto], name: str) -> list[str]:
         if node.op_type in {"MatMul", "Gemm"}:
             return names
         name = next(candidate for candidate in node.input if candidate in producers)
-
-
-def _take_bytes(model: onnx.ModelProto) -> None:
-    """Replace the float input and its quantisation by the crop's bytes, [1, H, W, 3] uint8."""
-    graph = model.graph
-    quantiser = next(node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "pixels")
-    constants = {"pixels_byte_scale": np.array(SCALE, np.float32), "pixels_byte_zero": np.array(ZERO_POINT, np.uint8)}
-    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
-    for node in graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] == quantiser.output[0]:
-            node.input[1], node.input[2] = constants
-    turned = helper.make_node("Transpose", ["plates"], [quantiser.output[0]], perm=[0, 3, 1, 2])
-    place = list(graph.node).index(quantiser)
-    graph.node.remove(quantiser)
-    graph.node.insert(place, turned)
-    used = {name for node in graph.node for name in node.input}
-    kept = [constant for constant in graph.initializer if constant.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    del graph.input[:]
-    graph.input.append(helper.make_tensor_value_info("plates", TensorProto.UINT8, [1, HEIGHT, WIDTH, 3]))
 
 
 def exact(run: Callable[[Image], Floats], pictures: Image, texts: Sequence[str]) -> float:
@@ -283,7 +232,7 @@ def export(options: argparse.Namespace) -> None:
         with torch.no_grad():
             return np.asarray(reader(reader_train.network_input(torch.from_numpy(part)))[0], np.float32)
 
-    def quantised(part: Image) -> Floats:
+    def in_int8(part: Image) -> Floats:
         return np.asarray(session.run(None, {"plates": part})[0], np.float32)
 
     counts = json.loads((options.run / "counts.json").read_text())
@@ -294,7 +243,7 @@ def export(options: argparse.Namespace) -> None:
         "temperature": round(temperature, 3),
         "parameters": sum(p.numel() for p in reader.parameters()),
         "float": {name: exact(plainly, *pictures) for name, pictures in sets.items()},
-        "int8": {name: exact(quantised, *pictures) for name, pictures in sets.items()},
+        "int8": {name: exact(in_int8, *pictures) for name, pictures in sets.items()},
         "held_out": {name: len(texts) for name, (_, texts) in sets.items()},
         "ms_a_plate": milliseconds_a_plate(session),
         "bytes": options.out.stat().st_size,
