@@ -22,6 +22,7 @@ from homeplate.vision.model import MANIFEST, ModelEntry, load_manifest
 from tools.train import detector, detector_export, reader_export, reader_train
 from tools.train.detector_net import PlateNet
 from tools.train.manifest import record_fp32
+from tools.train.quantising import PIXELS
 from tools.train.reader_data import JURISDICTIONS
 from tools.train.reader_net import Reader
 
@@ -68,7 +69,7 @@ def _require_like(kept: NDArray[np.float32], exported: NDArray[np.float32], entr
 
 
 def take_bytes(model: onnx.ModelProto, entry: ModelEntry, *, zero_point: float, scale: float) -> None:
-    """Put the manifest's byte input before the float input `pixels`: (byte - zero point) * scale, channels first."""
+    """Put the manifest's byte input before the float input: (byte - zero point) * scale, channels first."""
     graph = model.graph
     constants = {"pixels_zero_point": zero_point, "pixels_scale": scale}
     graph.initializer.extend(numpy_helper.from_array(np.array(v, np.float32), k) for k, v in constants.items())
@@ -76,7 +77,7 @@ def take_bytes(model: onnx.ModelProto, entry: ModelEntry, *, zero_point: float, 
         helper.make_node("Cast", [entry.input.name], ["bytes_as_float"], to=TensorProto.FLOAT),
         helper.make_node("Sub", ["bytes_as_float", "pixels_zero_point"], ["bytes_centred"]),
         helper.make_node("Mul", ["bytes_centred", "pixels_scale"], ["bytes_scaled"]),
-        helper.make_node("Transpose", ["bytes_scaled"], ["pixels"], perm=[0, 3, 1, 2]),
+        helper.make_node("Transpose", ["bytes_scaled"], [PIXELS], perm=[0, 3, 1, 2]),
     ]
     nodes = [*before, *graph.node]
     del graph.node[:]
