@@ -70,7 +70,7 @@ def require_there(provider: Provider, name: str) -> None:
 
 
 def open_session(
-    path: Path, content: bytes, provider: Provider, *, threads: int, options: Mapping[str, str] = _NO_OPTIONS
+    path: Path, content: bytes, provider: Provider, *, threads: int, building: Mapping[str, str] = _NO_OPTIONS
 ) -> Any:
     """Open a model.
 
@@ -79,7 +79,7 @@ def open_session(
         content: the model, or an engine.
         provider: what has to run all of it.
         threads: CPU threads of one run, at least 1.
-        options: the provider's own.
+        building: the provider's options for building an engine; none where a model is opened to run.
 
     Raises:
         ModelError: the provider is not there, does not take the whole model, or the model is none.
@@ -89,11 +89,14 @@ def open_session(
     onnxruntime.disable_telemetry_events()
     try:
         session = onnxruntime.InferenceSession(
-            content, _session_options(provider, threads), providers=[(wanted, dict(options))], enable_fallback=False
+            content, _session_options(provider, threads), providers=[(wanted, dict(building))], enable_fallback=False
         )
     except RUNTIME_ERRORS as error:
+        told = " ".join(str(error).split())  # onnxruntime's messages have several lines
         mend = "use onnxruntime 1.22 or later" if provider is Provider.CPU else f"{_BUILD}, {_USE_CPU}"
-        raise ModelError(f"{path}: onnxruntime cannot open it on {provider}: {error}; {mend}") from error
+        if building:
+            mend = f"mend that, {_USE_CPU}"
+        raise ModelError(f"{path}: onnxruntime cannot open it on {provider}: {told}; {mend}") from error
     running = session.get_providers()[0]
     if running != wanted:
         raise ModelError(
@@ -168,7 +171,7 @@ def build_engine(folder: Path, graph: Path, content: bytes, shape: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as fresh:
         made = Path(fresh) / path.name
-        session = open_session(graph, content, Provider.TENSORRT, threads=1, options=_build_options(made, shape))
+        session = open_session(graph, content, Provider.TENSORRT, threads=1, building=_build_options(made, shape))
         del session  # the file is whole once the provider is gone
         if not made.is_file():
             raise ModelError(f"{graph}: TensorRT left no engine; use onnxruntime 1.22 or later, {_USE_CPU}")
