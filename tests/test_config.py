@@ -21,6 +21,7 @@ name = "lane-1"
 kind = "video"
 path = "/clips/a.avi"
 region = [[0, 0.2], [1, 0.2], [1, 1], [0, 1]]
+tiles = 2
 masks = [[[0, 0], [0.1, 0], [0.1, 0.1]]]
 directions = ["approaching"]
 
@@ -35,6 +36,7 @@ def test_a_good_configuration_becomes_values_of_the_domain():
     source = source_settings(config.source[0])
     assert source.kind is SourceKind.VIDEO
     assert source.region == ((0, 0.2), (1, 0.2), (1, 1), (0, 1))
+    assert source.tiles == 2
     assert source.masks == (((0, 0), (0.1, 0), (0.1, 0.1)),)
     assert narrowing(config.narrow).retention_s == {"hits": 43_200}
 
@@ -51,6 +53,7 @@ def test_a_good_configuration_becomes_values_of_the_domain():
         ("[[source]]\nname='Lane 1'\nkind='video'\npath='/x'", "source[0].name"),
         ("[[source]]\nname='a'\nkind='video'\npath='/x'\nstills=true", "source[0].stills"),
         ("[[source]]\nname='a'\nkind='video'\npath='/x'\nregion=[[0,0],[1,1]]", "source[0].region"),
+        ("[[source]]\nname='a'\nkind='video'\npath='/x'\ntiles=0", "source[0].tiles"),
         ("[[source]]\nname='a'\nkind='video'\npath='/x'\nmasks=[[[0,0],[2,1],[1,1]]]", "source[0].masks[0]"),
         ("[[source]]\nname='a'\nkind='video'\npath='/x'\nrealtime_fps=0", "source[0].realtime_fps"),
         ("[models]\nthreads = 0", "models.threads"),

@@ -42,6 +42,10 @@ class ModelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threads: int = msgspec.field(default=1)
 
 
+MOST_TILES = 4
+"""Each piece costs an inference a frame."""
+
+
 class SourceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[[source]]`: one camera, file or folder. Polygons are corners in fractions of width and height."""
 
@@ -49,6 +53,7 @@ class SourceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: SourceKind
     path: Path
     region: list[tuple[float, float]] | None = None
+    tiles: int = 1
     masks: list[list[tuple[float, float]]] = []
     minimum_plate_width_px: float = MINIMUM_PLATE_WIDTH
     directions: list[Direction] = []
@@ -148,6 +153,8 @@ def _check_source(source: SourceSection, key: str) -> None:
         raise ValueError(f"{key}.name: 1 to 32 characters of a-z, 0-9 and hyphen, not {source.name!r}")
     if not 0 <= source.minimum_plate_width_px <= 4096:  # noqa: PLR2004 - wider than any frame
         raise ValueError(f"{key}.minimum_plate_width_px: pixels of the full frame, 0 to 4096")
+    if not 1 <= source.tiles <= MOST_TILES:
+        raise ValueError(f"{key}.tiles: pieces in which the region is looked at, 1 to {MOST_TILES}")
     if source.realtime_fps is not None and not 0 < source.realtime_fps <= 240:  # noqa: PLR2004 - no camera is faster
         raise ValueError(f"{key}.realtime_fps: frames a second, above 0 and at most 240")
     if source.stills and source.kind is not SourceKind.FOLDER:
@@ -171,6 +178,7 @@ def source_settings(section: SourceSection) -> SourceSettings:
         kind=section.kind,
         path=section.path,
         region=_polygon(section.region) if section.region is not None else None,
+        tiles=section.tiles,
         masks=tuple(_polygon(mask) for mask in section.masks),
         minimum_plate_width=section.minimum_plate_width_px,
         directions=frozenset(section.directions),

@@ -181,9 +181,9 @@ class Pipeline:
         return True
 
     def _cut_off(self, detection: Detection, image: Image) -> bool:
-        height, width = image.shape[:2]
+        height, width = (float(side) for side in image.shape[:2])
         box, across, down = detection.box, EDGE * width, EDGE * height
-        near = box.left < across or box.top < down or box.right > width - across or box.bottom > height - down
+        near: bool = box.left < across or box.top < down or box.right > width - across or box.bottom > height - down
         if near:
             self.counters.dropped[Drop.CUT_OFF] += 1
         return near

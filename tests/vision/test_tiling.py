@@ -1,6 +1,7 @@
 """A region of interest is looked at in pieces, and each plate in it is found once, where it is."""
 
 from itertools import pairwise
+from pathlib import PurePath
 
 import numpy as np
 from hypothesis import given
@@ -8,7 +9,8 @@ from hypothesis import strategies as st
 
 from homeplate.domain.geometry import Box, Quad
 from homeplate.domain.passage import Detection
-from homeplate.vision.tiling import OVERLAP, RegionDetector, pieces_of
+from homeplate.domain.source import SourceKind, SourceSettings
+from homeplate.vision.tiling import OVERLAP, RegionDetector, looking_at, pieces_of
 
 WHOLE = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
 LOWER = ((0.0, 0.5), (1.0, 0.5), (1.0, 1.0), (0.0, 1.0))
@@ -72,3 +74,12 @@ def test_only_the_region_is_looked_at():
 def test_what_the_region_cuts_off_is_not_reported():
     assert RegionDetector(Spots(), region=LOWER, tiles=1).detect(frame(600, 320, 60, 60)) == []
     assert len(RegionDetector(Spots(), region=LOWER, tiles=1).detect(frame(600, 380, 60, 60))) == 1
+
+
+def test_a_source_without_region_and_tiles_is_looked_at_whole():
+    spots = Spots()
+    road = {"name": "road", "kind": SourceKind.VIDEO, "path": PurePath("road.avi")}
+    assert looking_at(spots, SourceSettings(**road)) is spots
+    looking_at(spots, SourceSettings(**road, tiles=2)).detect(frame(600, 380, 60, 60))
+    looking_at(spots, SourceSettings(**road, region=LOWER)).detect(frame(600, 380, 60, 60))
+    assert [height == HEIGHT for height, _ in spots.sizes] == [True, True, False]

@@ -35,6 +35,7 @@ from homeplate.trust.installed import InstalledBundle
 from homeplate.vision import Models, Running
 from homeplate.vision.image import plate_crop
 from homeplate.vision.motion import MotionGate
+from homeplate.vision.tiling import looking_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +230,7 @@ def _feeds(
     for settings in sources:
         pipeline = Pipeline(
             settings=settings,
-            detector=models.detector,
+            detector=looking_at(models.detector, settings),
             reader=models.reader,
             gate=MotionGate(),
             crop=plate_crop,

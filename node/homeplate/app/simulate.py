@@ -93,6 +93,7 @@ def _settings(
         kind=kind,
         path=clip.absolute(),
         region=template.region if template else None,
+        tiles=template.tiles if template else 1,
         masks=template.masks if template else (),
         minimum_plate_width=template.minimum_plate_width if template else MINIMUM_PLATE_WIDTH,
         directions=template.directions if template else frozenset(),

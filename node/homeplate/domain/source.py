@@ -9,6 +9,8 @@ from homeplate.domain.passage import Direction
 Polygon = tuple[tuple[float, float], ...]
 """Corners as fractions of the picture's width and height, 0..1, at least three, not closed."""
 
+WHOLE_PICTURE: Polygon = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+
 MINIMUM_PLATE_WIDTH = 60.0
 """Pixels of the full frame below which a plate is not read unless the configuration says otherwise."""
 
@@ -26,6 +28,7 @@ class SourceSettings:
 
     Attributes:
         region: a plate counts only where its centre lies in this polygon; None means everywhere.
+        tiles: pieces side by side in which the region is looked at; more see plates that are further away.
         masks: painted over before any copy of the frame is made.
         minimum_plate_width: pixels of the full frame; narrower plates are counted as `too_small` and not read.
         directions: directions of travel that count; empty means all.
@@ -37,6 +40,7 @@ class SourceSettings:
     kind: SourceKind
     path: PurePath
     region: Polygon | None = None
+    tiles: int = 1
     masks: tuple[Polygon, ...] = ()
     minimum_plate_width: float = MINIMUM_PLATE_WIDTH
     directions: frozenset[Direction] = frozenset()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from homeplate.domain.geometry import Box, Quad
 from homeplate.domain.passage import Detection, Image
-from homeplate.domain.source import Polygon
+from homeplate.domain.source import WHOLE_PICTURE, Polygon, SourceSettings
 from homeplate.ports import PlateDetector
 
 OVERLAP = 0.25
@@ -27,6 +27,13 @@ class Piece:
     top: int
     right: int
     bottom: int
+
+
+def looking_at(detector: PlateDetector, settings: SourceSettings) -> PlateDetector:
+    """Return a detector that looks where a source's plates count, in as many pieces as its settings say."""
+    if settings.region is None and settings.tiles == 1:
+        return detector
+    return RegionDetector(detector, region=settings.region or WHOLE_PICTURE, tiles=settings.tiles)
 
 
 def pieces_of(width: int, height: int, region: Polygon, tiles: int) -> list[Piece]:
