@@ -39,6 +39,7 @@ def test_the_projects_models_open_and_an_empty_road_has_no_plate():
 def test_the_manifest_names_training_data_with_licences():
     manifest = load_manifest(FOLDER)
     assert all(data.licence for entry in (manifest.detector, manifest.reader) for data in entry.training)
+    assert manifest.detector.data_sha256 == manifest.reader.data_sha256
 
 
 @pytest.mark.parametrize("name", ["detector.onnx", "manifest.json"])

@@ -178,8 +178,8 @@ def least_jurisdiction(session: InferenceSession, samples: Sequence[Sample]) -> 
     return round(float(probabilities.max(1)[order][precise[-1]]), 3) if len(precise) else 1.0
 
 
-def facts(counts: Mapping[str, int], least: float) -> dict[str, object]:
-    """Return what the manifest says of the reader and its file does not."""
+def facts(counts: Mapping[str, int], origin: Mapping[str, object], least: float) -> dict[str, object]:
+    """Return what the manifest says of the reader and its file does not; `origin` is of `reader_train`."""
     training = [
         {"name": name, "source": source, "licence": licence, "pictures": counts[name]}
         for name, source, licence in TRAINING
@@ -190,6 +190,7 @@ def facts(counts: Mapping[str, int], least: float) -> dict[str, object]:
         "alphabet": ALPHABET,
         "jurisdictions": list(JURISDICTIONS),
         "thresholds": thresholds,
+        **origin,
         "training": training,
     }
 
@@ -236,6 +237,7 @@ def export(options: argparse.Namespace) -> None:
         return np.asarray(session.run(None, {"plates": part})[0], np.float32)
 
     counts = json.loads((options.run / "counts.json").read_text())
+    origin = json.loads((options.run / "origin.json").read_text())
     least = least_jurisdiction(session, held_out)
     figures = {
         "shape": {"plates": [1, HEIGHT, WIDTH, 3], "characters": [1, SLOTS, len(ALPHABET)]},
@@ -248,7 +250,7 @@ def export(options: argparse.Namespace) -> None:
         "ms_a_plate": milliseconds_a_plate(session),
         "bytes": options.out.stat().st_size,
     }
-    (options.run / "reader.json").write_text(json.dumps(facts(counts, least), indent=1) + "\n")
+    (options.run / "reader.json").write_text(json.dumps(facts(counts, origin, least), indent=1) + "\n")
     (options.run / "export.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures))
 

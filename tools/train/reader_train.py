@@ -2,8 +2,9 @@
 
 The schedule follows the time spent training, not the steps, since the machine is shared. Everything to go on with is in
 RUN/last.pt (written every `--every` seconds, resumed when it exists); RUN/log.jsonl has a line for each check and
-RUN/counts.json says how many pictures of each source were learned from. Weights are judged on the held-out split only:
-plain looks, looks worn down with a fixed seed, and synthetic Californian plates.
+RUN/counts.json says how many pictures of each source were learned from, RUN/origin.json with which seed and data.
+Weights are judged on the held-out split only: plain looks, looks worn down with a fixed seed, and synthetic
+Californian plates.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from tools.train import reader_data, synthetic
 from tools.train.reader_data import ALPHABET, HEIGHT, JURISDICTIONS, WIDTH, Image, Sample
 from tools.train.reader_net import Reader
-from tools.train.split import held_out_paths
+from tools.train.split import data_sha256, held_out_paths
 
 CHECK_MARGIN = 0.07
 """Margin of the plain looks at the held-out plates."""
@@ -247,6 +248,11 @@ def adopted(teacher: Path, disputed: Sequence[tuple[str, Sample]]) -> list[tuple
     return [pair for pair, text in zip(disputed, texts, strict=True) if pair[1].text == text]
 
 
+def origin(data: Path, seed: int) -> dict[str, object]:
+    """Return what a second training needs to be the same: the seed of the last run, and a hash of its data."""
+    return {"seed": seed, "data_sha256": data_sha256(data)}
+
+
 def train(options: argparse.Namespace) -> None:
     """Train until the minutes are used up."""
     torch.set_num_threads(1)
@@ -256,6 +262,7 @@ def train(options: argparse.Namespace) -> None:
     sets = checks(held_out, california)
     counts = Counter(sample.source for pool in pools for sample in pool.samples)
     (options.run / "counts.json").write_text(json.dumps(counts) + "\n")
+    (options.run / "origin.json").write_text(json.dumps(origin(options.data, options.seed)) + "\n")
     print(json.dumps({p.name: len(p.samples) for p in pools} | {n: len(s[1]) for n, s in sets.items()}), flush=True)
     course, last = Course(options.rate, options.minutes), options.run / "last.pt"
     if last.exists():

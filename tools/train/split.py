@@ -122,3 +122,14 @@ def held_out_paths(data: Path, cache: Path) -> frozenset[str]:
     cache.parent.mkdir(parents=True, exist_ok=True)
     cache.write_text(json.dumps(held_out))
     return frozenset(held_out)
+
+
+def data_sha256(data: Path) -> str:
+    """Return one hash of everything under detect/, read/ and synth/: file by file, by name, with what is in it."""
+    whole = hashlib.sha256()
+    for folder in ("detect", "read", "synth"):
+        for file in sorted((data / folder).rglob("*")):
+            if file.is_file():
+                content = hashlib.sha256(file.read_bytes()).hexdigest()
+                whole.update(f"{file.relative_to(data).as_posix()} {content}\n".encode())
+    return whole.hexdigest()

@@ -77,12 +77,17 @@ class GraphFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the manifest says of any model; `outputs` differ by model."""
+    """What the manifest says of any model; `outputs` differ by model.
+
+    `seed` is of the last training run, `data_sha256` of what it learned from (`tools/train/split.py`).
+    """
 
     file: FileName
     sha256: Sha256
     bytes: int
     input: PictureSpec
+    seed: int
+    data_sha256: Sha256
     training: tuple[TrainingData, ...]
     fp32: GraphFile | None = None
 
