@@ -1,10 +1,10 @@
 """Counts the instructions that a picture takes on emulated Raspberry Pi processors, for Homeplate and for fast-alpr.
 
-  python -m tools.instructions [--setup] [--pictures 3] [--peer DIR] [--data DIR] [--detector FILE...] [--out FILE]
+  python -m tools.instructions [--setup] [--pictures 26] [--peer DIR] [--data DIR] [--detector FILE...] [--out FILE]
 
 Both read whole pictures as they always do (`tools.serve_homeplate`, `tools.serve_fast_alpr`), one thread, in
-`qemu-system-aarch64 -icount shift=0`, whose clock counts instructions; each network is counted alone too. The least of
-three runs counts. `--detector` counts further files of the detector alone and estimates a picture with each of them.
+`qemu-system-aarch64 -icount shift=0`, whose clock counts instructions; each network is counted alone too, the least of
+three runs. `--detector` counts further files of the detector alone and estimates a picture with each of them.
 Prints a table in Markdown, which `--out` keeps, and one JSON line. What the peer takes is kept in the cache under the
 hash of all that it depends on. Without what it needs it says what is missing and measures nothing.
 """
@@ -73,9 +73,9 @@ def alone(lines: Sequence[str]) -> dict[str, int]:
 
 
 def questions(pictures: Mapping[str, bytes]) -> str:
-    """Return what the engines are asked: every picture, REPEATS times."""
+    """Return what the engines are asked: every picture once, the first one until nothing is new to the engine."""
     asked = [json.dumps({"kind": "scenes", "path": f"/task/{name}"}) for name in pictures]
-    return "".join(f"{question}\n" for question in asked * REPEATS)
+    return "".join(f"{question}\n" for question in [asked[0]] * (REPEATS - 1) + asked)
 
 
 def chosen(data: Path, number: int) -> dict[str, bytes]:
@@ -175,10 +175,11 @@ def report(measured: Measured, packages: Mapping[str, str], weights: str) -> str
     return f"""# Instructions a picture on a Raspberry Pi's processors
 
 Counted by `python -m tools.instructions` in an emulated machine whose clock counts instructions; no Raspberry Pi was
-timed. One thread; the least of {REPEATS} runs; {len(mine.pictures)} pictures of the benchmark's street scenes
-({sum(mine.plates)} plates read by Homeplate, {sum(peer.plates)} by fast-alpr), their mean. A whole picture is all but
-decoding: scaling, the detector, the crops, the reader. fast-alpr runs its fp32 detector and its default reader.
-Instructions are not time: caches, memory and how many instructions a cycle takes differ by processor and by network.
+timed. One thread. A whole picture is all but decoding: scaling, the detector, the crops, the reader; it is the mean of
+{len(mine.pictures)} of the benchmark's street scenes, in which Homeplate took {sum(mine.plates)} places for plates and
+fast-alpr {sum(peer.plates)}. An unsure plate is looked at more than once. fast-alpr runs its fp32 detector and its
+default reader. Instructions are not time: caches, memory and how many instructions a cycle takes differ by processor
+and by network.
 
 {table(measured)}
 
@@ -240,7 +241,7 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--setup", action="store_true", help="make the emulated machine where it is missing")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where it is made")
     parser.add_argument("--processors", nargs="+", choices=PROCESSORS, default=list(PROCESSORS))
-    parser.add_argument("--pictures", type=int, default=3, help="how many pictures are read")
+    parser.add_argument("--pictures", type=int, default=26, help="how many of the 104 pictures are read")
     parser.add_argument("--data", type=Path, default=SHARED / "data", help="folder with eval/ and its labels")
     parser.add_argument("--models", type=Path, default=None, help="the project's own by default")
     parser.add_argument("--peer", type=Path, default=SHARED / "peers", help="folder of the peer's weights")
