@@ -134,7 +134,7 @@ def test_simulate_reads_stills_one_by_one_and_says_what_was_dropped(homeplate, s
     said = homeplate(simulation_node.config, "simulate", folder, "--stills", "--no-publish", "--json")
     figures = json.loads(said.splitlines()[-1])
     assert figures["frames"] == 5
-    assert set(figures["dropped"]) <= {"too_small", "cut_off", "unreadable", "unconfirmed", "outside_region"}
+    assert set(figures["dropped"]) <= {"too_small", "cut_off", "unreadable", "unconfirmed", "unsure", "outside_region"}
     assert {"detect", "read"} <= set(figures["milliseconds_a_frame"])
     assert (figures["models"]["provider"], figures["models"]["precision"]) == ("cpu", "int8")
     (started,) = (

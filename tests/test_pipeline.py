@@ -67,6 +67,12 @@ def test_two_looks_that_disagree_are_no_passage():
     assert pipeline.counters.dropped == {Drop.UNCONFIRMED: 1}
 
 
+def test_a_vote_that_stays_unsure_is_no_passage():
+    pipeline, passages = process(Script(car("7ABC123", range(6), confidence=0.6)), 10)
+    assert passages == []
+    assert pipeline.counters.dropped == {Drop.UNSURE: 1}
+
+
 def test_two_cars_in_one_frame_are_two_passages():
     seen = both(car("7ABC123", range(8)), car("8XYZ987", range(8), y=320))
     _, passages = process(Script(seen), 8)

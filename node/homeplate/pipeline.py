@@ -31,6 +31,8 @@ AGREEING = 2
 """Sightings that have to agree otherwise."""
 STILL_CONFIDENCE = 0.50
 """Confidence from which a still's plate is a passage: nobody looks twice."""
+PASSAGE_CONFIDENCE = 0.90
+"""Confidence of the vote from which a track is a passage: a wrong read is worse than none."""
 LEAST_CHARACTERS = 2
 """The shortest plate: Californian vanity plates have 2 to 7 characters (REQUIREMENTS 4)."""
 EDGE = 0.005
@@ -52,6 +54,7 @@ class Drop(StrEnum):
     CUT_OFF = "cut_off"
     UNREADABLE = "unreadable"
     UNCONFIRMED = "unconfirmed"
+    UNSURE = "unsure"
     REPEATED = "repeated"
     WRONG_DIRECTION = "wrong_direction"
 
@@ -208,6 +211,9 @@ class Pipeline:
         decided = vote(track.readings) if track.readings else None
         if decided is None or not confirmed(track, decided):
             self.counters.dropped[Drop.UNCONFIRMED] += 1
+            return None
+        if decided.confidence < PASSAGE_CONFIDENCE:
+            self.counters.dropped[Drop.UNSURE] += 1
             return None
         passage = _passage(track, decided, still=False)
         repeated = any(_same_visit(earlier, passage) for earlier in self._recent)
