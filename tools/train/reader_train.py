@@ -94,7 +94,7 @@ def loss_of(model: Reader, batch: Sequence[Tensor]) -> Tensor:
         characters, jurisdiction = model(network_input(pictures))
     loss = functional.cross_entropy(characters.float().flatten(0, 1), texts.flatten(), label_smoothing=0.02)
     if (places != reader_data.IGNORED).any():
-        loss = loss + 0.05 * functional.cross_entropy(jurisdiction.float(), places, ignore_index=reader_data.IGNORED)
+        loss = loss + 0.1 * functional.cross_entropy(jurisdiction.float(), places, ignore_index=reader_data.IGNORED)
     return loss
 
 

@@ -12,7 +12,6 @@ from tools.render import plates
 from tools.render.glyphs import Mask
 from tools.train.reader_data import (
     CALIFORNIA,
-    IGNORED,
     JURISDICTIONS,
     KEPT_WIDTH,
     UNKNOWN,
@@ -84,10 +83,8 @@ def _sample(random: np.random.Generator, design: str, taken: Material) -> Sample
     )
     dies = taken.dies if design in plates.CALIFORNIAN and random.random() < 0.35 else None
     plate = plates.render_plate(random, text=text, design=design, pictures=dies)
-    if plate.jurisdiction == CALIFORNIA:
-        jurisdiction = JURISDICTIONS.index(CALIFORNIA)
-    else:
-        jurisdiction = JURISDICTIONS.index(UNKNOWN) if design in {"european", "two-line"} else IGNORED
+    # The made-up states are `unknown` and not left out of the loss: else all that is rendered would look Californian.
+    jurisdiction = JURISDICTIONS.index(CALIFORNIA if plate.jurisdiction == CALIFORNIA else UNKNOWN)
     image = shrunk(plate.image, KEPT_WIDTH / plate.image.shape[1])
     height, width = image.shape[:2]
     return Sample(
