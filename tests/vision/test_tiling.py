@@ -55,17 +55,22 @@ def test_a_small_plate_is_found_once_and_where_it_is_for_any_number_of_tiles(lef
 def test_the_pieces_cover_the_region_and_stay_in_the_frame(xs, ys, tiles):
     region = tuple(zip(xs, ys, strict=False))
     pieces = pieces_of(WIDTH, HEIGHT, region, tiles)
-    assert len(pieces) == tiles
     assert all(0 <= p.left < p.right <= WIDTH and 0 <= p.top < p.bottom <= HEIGHT for p in pieces)
-    assert pieces[0].left <= min(xs) * WIDTH
-    assert pieces[-1].right >= max(xs) * WIDTH - 1
-    assert all(later.left <= earlier.right for earlier, later in pairwise(pieces))
+    for x, y in region:
+        assert any(p.left <= x * WIDTH <= p.right + 1 and p.top <= y * HEIGHT <= p.bottom + 1 for p in pieces)
+    assert min(p.left for p in pieces) <= min(xs) * WIDTH
+    assert {p.left for p in pieces if p.top == pieces[0].top} == {p.left for p in pieces}
+
+
+def test_pieces_keep_about_the_shape_of_the_networks_input():
+    assert [len(pieces_of(WIDTH, HEIGHT, WHOLE, tiles)) for tiles in (1, 2, 3)] == [1, 4, 9]
+    assert [len(pieces_of(WIDTH, HEIGHT, LOWER, tiles)) for tiles in (1, 2, 3)] == [1, 2, 6]
 
 
 def test_only_the_region_is_looked_at():
     spots = Spots()
     assert RegionDetector(spots, region=LOWER, tiles=2).detect(frame(600, 100, 60, 30)) == []
-    (first, second) = spots.sizes
+    first, second = spots.sizes
     assert np.abs(np.subtract(first, second)).max() <= 1
     assert first[0] < HEIGHT * 0.54
     assert first[1] * (2 - OVERLAP) < WIDTH + 2
@@ -82,4 +87,36 @@ def test_a_source_without_region_and_tiles_is_looked_at_whole():
     assert looking_at(spots, SourceSettings(**road)) is spots
     looking_at(spots, SourceSettings(**road, tiles=2)).detect(frame(600, 380, 60, 60))
     looking_at(spots, SourceSettings(**road, region=LOWER)).detect(frame(600, 380, 60, 60))
-    assert [height == HEIGHT for height, _ in spots.sizes] == [True, True, False]
+    assert len(spots.sizes) == 4 + 1
+
+
+class Distant(Spots):
+    """Finds what fills enough of the picture, the surer the more it fills; sees a plate a little larger from near."""
+
+    def detect(self, image):
+        return [
+            Detection(box=one.box, score=min(0.9, 12 * one.box.width / image.shape[1]), quad=one.quad)
+            for one in super().detect(image)
+        ]
+
+
+def still(spots, width):
+    road = SourceSettings(name="road", kind=SourceKind.FOLDER, path=PurePath("road"), stills=True)
+    return looking_at(spots, road).detect(frame(600, 300, width, 30))
+
+
+def test_a_still_is_looked_at_closer_where_no_plate_is_sure():
+    spots = Distant()
+    [near] = still(spots, 80)
+    assert (near.score, len(spots.sizes)) == (0.75, 1)
+    [far] = still(spots, 40)
+    assert far.score > 12 * 40 / 740
+    assert far.box == Box(left=600, top=300, right=640, bottom=330)
+    assert len(spots.sizes) == 1 + 1 + 4
+
+
+def test_an_empty_picture_is_looked_at_once():
+    spots = Spots()
+    road = SourceSettings(name="road", kind=SourceKind.FOLDER, path=PurePath("road"), stills=True)
+    assert looking_at(spots, road).detect(np.zeros((0, 4, 3), np.uint8)) == []
+    assert len(spots.sizes) == 1

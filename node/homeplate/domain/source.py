@@ -28,7 +28,8 @@ class SourceSettings:
 
     Attributes:
         region: a plate counts only where its centre lies in this polygon; None means everywhere.
-        tiles: pieces side by side in which the region is looked at; more see plates that are further away.
+        tiles: pieces side by side (and as many below each other as keep their shape) in which the region is looked at;
+            more see plates that are further away.
         masks: painted over before any copy of the frame is made.
         minimum_plate_width: pixels of the full frame; narrower plates are counted as `too_small` and not read.
         directions: directions of travel that count; empty means all.

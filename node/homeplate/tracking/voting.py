@@ -16,7 +16,7 @@ from homeplate.domain.plate import ALPHABET, CONFUSABLE, CharReading, PlateReadi
 FLOOR = 1e-3
 """Least probability that a reading gives any character: one sure and wrong reading cannot veto all others."""
 INDEPENDENCE = 0.1
-"""n readings count as n ** 0.1 independent ones, because frames of one passage share light, angle and dirt: what is read
+"""n readings count as n ** 0.1 independent ones: frames of one passage share light, angle and dirt, and what is read
 wrong in one is read wrong in the next (`tools/measure_reader.py`, looks that were worn down alike)."""
 CLOSE = 0.2
 """A character with this share of the best one's voted probability cannot be told apart from it."""

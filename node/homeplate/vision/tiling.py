@@ -13,8 +13,12 @@ OVERLAP = 0.25
 narrower than that; wider ones need no pieces."""
 AROUND = 0.03
 """How far the pieces reach beyond the region, as a share of the frame: a plate with its centre inside is seen whole."""
+ASPECT = 16 / 9
+"""Width to height of the network's input."""
 SAME = 0.4
 """Detections of two pieces that overlap (IoU) by more are one plate."""
+CLOSER, SURE = 2, 0.5
+"""Pieces side by side in which a still is looked at again where no plate has this score."""
 CUT = 2.0
 """Pixels from a piece's edge within which a plate is cut off there."""
 
@@ -32,28 +36,35 @@ class Piece:
 def looking_at(detector: PlateDetector, settings: SourceSettings) -> PlateDetector:
     """Return a detector that looks where a source's plates count, in as many pieces as its settings say."""
     if settings.region is None and settings.tiles == 1:
-        return detector
+        return PatientDetector(detector) if settings.stills else detector
     return RegionDetector(detector, region=settings.region or WHOLE_PICTURE, tiles=settings.tiles)
 
 
 def pieces_of(width: int, height: int, region: Polygon, tiles: int) -> list[Piece]:
-    """Cut what lies around a region into pieces side by side that overlap.
+    """Cut what lies around a region into pieces that overlap, in as many rows as make them about as wide as the input.
 
     Args:
         width: of the frame in pixels.
         height: of the frame in pixels.
         region: corners as fractions of the frame.
-        tiles: how many pieces, at least 1.
+        tiles: how many pieces side by side, at least 1.
     """
     xs, ys = [x for x, _ in region], [y for _, y in region]
     left, right = max(0.0, min(xs) - AROUND) * width, min(1.0, max(xs) + AROUND) * width
     top, bottom = max(0.0, min(ys) - AROUND) * height, min(1.0, max(ys) + AROUND) * height
-    wide = (right - left) / (tiles - (tiles - 1) * OVERLAP)
-    starts = [left + index * wide * (1 - OVERLAP) for index in range(tiles)]
+    rows = max(1, round(tiles * (bottom - top) / max(1.0, right - left) * ASPECT))
     return [
-        Piece(left=int(start), top=int(top), right=min(width, round(start + wide)), bottom=min(height, round(bottom)))
-        for start in starts
+        Piece(left=int(x0), top=int(y0), right=min(width, round(x1)), bottom=min(height, round(y1)))
+        for y0, y1 in _spans(top, bottom, rows)
+        for x0, x1 in _spans(left, right, tiles)
     ]
+
+
+def _spans(low: float, high: float, count: int) -> list[tuple[float, float]]:
+    """Return the bounds of `count` equal parts, each of which shows OVERLAP of its length of the next."""
+    length = (high - low) / (count - (count - 1) * OVERLAP)
+    starts = (low + index * length * (1 - OVERLAP) for index in range(count))
+    return [(start, start + length) for start in starts]
 
 
 def merged(found: Sequence[Detection]) -> list[Detection]:
@@ -87,6 +98,25 @@ class RegionDetector:
                 if not _cut(detection.box, piece, width, height)
             ]
         return merged(found)
+
+
+class PatientDetector:
+    """Implements `ports.PlateDetector` for stills, which nobody looks at twice: looks closer where nothing is sure."""
+
+    def __init__(self, detector: PlateDetector) -> None:
+        self._detector = detector
+        self._closer = RegionDetector(detector, region=WHOLE_PICTURE, tiles=CLOSER)
+
+    def detect(self, image: Image) -> list[Detection]:
+        """Return the plates in a BGR picture [H, W, 3], best first.
+
+        Raises:
+            ModelError: the model cannot be run.
+        """
+        found = self._detector.detect(image)
+        if image.size == 0 or any(detection.score >= SURE for detection in found):
+            return found
+        return merged([*found, *self._closer.detect(image)])
 
 
 def _cut(box: Box, piece: Piece, width: int, height: int) -> bool:
