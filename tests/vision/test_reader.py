@@ -110,3 +110,17 @@ def test_a_wider_look_shows_the_crop_smaller_with_its_edge_repeated():
     assert wider.shape == closer.shape == picture.shape
     assert [int(v) for v in wider[5, [10, 38, 42, 48, 55, 79], 0]] == [0, 0, 200, 200, 90, 90]
     assert [int(v) for v in closer[5, [10, 38, 42, 70], 0]] == [0, 0, 200, 200]
+
+
+class Lost(Hesitant):
+    """A network that sees no letter there is."""
+
+    def run(self, batch):
+        self.looks.append(batch[0])
+        return [rows([0.28, 0.26, 0.26, 0.2])[None], np.array([[0.5, 0.5]], np.float32)]
+
+
+def test_what_can_hardly_be_a_plate_is_looked_at_once():
+    network = Lost()
+    Reader(network, width=16, height=8, classes=CLASSES).read([np.ones((4, 4, 3), np.uint8)])
+    assert len(network.looks) == 1
