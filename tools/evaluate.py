@@ -27,10 +27,12 @@ from homeplate.domain.plate import PlateReading
 from homeplate.domain.source import SourceKind, SourceSettings
 from homeplate.errors import HomeplateError
 from homeplate.pipeline import Pipeline
+from homeplate.ports import PlateDetector
 from homeplate.vision import Detector, Reader, open_models
 from homeplate.vision.image import plate_crop
 from homeplate.vision.model import default_model_dir
 from homeplate.vision.motion import MotionGate
+from homeplate.vision.tiling import PatientDetector
 
 Row = dict[str, Any]
 Work = Callable[[Path], Row]
@@ -76,7 +78,7 @@ def _read(reading: PlateReading) -> Row:
     }
 
 
-def read_scene(path: Path, detector: Detector, reader: Reader) -> Row:
+def read_scene(path: Path, detector: PlateDetector, reader: Reader) -> Row:
     """Find and read the plates of a picture."""
     picture = picture_of(path)
     begun = time.perf_counter_ns()
@@ -141,7 +143,8 @@ def read_clip(path: Path, detector: Detector, reader: Reader) -> Row:
 def work_of(kind: str, detector: Detector, reader: Reader) -> Work:
     """Return what is done with each file."""
     if kind == "scenes":
-        return lambda path: read_scene(path, detector, reader)
+        patient = PatientDetector(detector)  # as the node looks at stills
+        return lambda path: read_scene(path, patient, reader)
     if kind == "clips":
         return lambda path: read_clip(path, detector, reader)
     return lambda path: read_crop(path, reader)

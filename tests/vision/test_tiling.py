@@ -1,6 +1,5 @@
 """A region of interest is looked at in pieces, and each plate in it is found once, where it is."""
 
-from itertools import pairwise
 from pathlib import PurePath
 
 import numpy as np

@@ -17,9 +17,9 @@ from homeplate.vision.image import resized, widened
 
 MOST_ALTERNATIVES = 5
 HOPELESS, SURE = 0.3, 0.7
-"""A plate whose least certain character has a probability between these is looked at again, a little closer and a little
-wider. Chosen on held-out plates with boxes as inexact as a detector's: more looks gain nothing outside, and four of
-five false alarms are hopeless."""
+"""A plate whose least certain character has a probability between these is looked at again, a little closer and a
+little wider. Chosen on held-out plates with boxes as inexact as a detector's: more looks gain nothing outside, and four
+of five false alarms are hopeless."""
 OTHER_LOOKS = (-0.04, 0.08)
 """How much more of the crop's width and height, on each side, the other looks show."""
 

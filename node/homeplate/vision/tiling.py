@@ -19,6 +19,8 @@ SAME = 0.4
 """Detections of two pieces that overlap (IoU) by more are one plate."""
 CLOSER, SURE = 2, 0.5
 """Pieces side by side in which a still is looked at again where no plate has this score."""
+WORTH_IT = 640
+"""Width in pixels of a picture that pieces show more of."""
 CUT = 2.0
 """Pixels from a piece's edge within which a plate is cut off there."""
 
@@ -114,7 +116,7 @@ class PatientDetector:
             ModelError: the model cannot be run.
         """
         found = self._detector.detect(image)
-        if image.size == 0 or any(detection.score >= SURE for detection in found):
+        if image.shape[1] < WORTH_IT or any(detection.score >= SURE for detection in found):
             return found
         return merged([*found, *self._closer.detect(image)])
 
