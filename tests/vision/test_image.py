@@ -44,8 +44,8 @@ def test_any_size_is_letterboxed(rows, columns):
 
 def test_the_crop_of_a_box_is_the_box_and_a_margin():
     crop = plate_crop(ramp(100, 200), at(50, 20, 150, 70))
-    assert crop.shape == (54, 106, 3)
-    assert crop[0, 0].tolist() == [47, 18, 0]
+    assert crop.shape == (60, 112, 3)
+    assert crop[0, 0].tolist() == [44, 15, 0]
 
 
 def test_the_crop_is_a_copy():

@@ -247,7 +247,7 @@ def test_fixed_crops_give_the_same_texts(crops, other):
 
 
 def test_fixed_frames_give_the_same_plates(frames, other):
-    """Within two pixels at each side: a crop's margin."""
+    """Within three pixels at each side, little more than one of the network's input."""
     detector = Models.open(FOLDER, threads=1).detector
     bar = load_manifest(FOLDER).detector.thresholds.score + 0.2
     seen = 0
@@ -256,7 +256,7 @@ def test_fixed_frames_give_the_same_plates(frames, other):
         for strong, found in ((ours, theirs), (theirs, ours)):
             for plate in (plate for plate in strong if plate.score >= bar):
                 seen += 1
-                assert min(gap(plate, near) for near in found) <= 2
+                assert min(gap(plate, near) for near in found) <= 3
     assert seen >= len(frames)
 
 

@@ -39,7 +39,7 @@ CALIBRATION = 100
 """Pictures to calibrate on, of each kind."""
 PLATES = 6000
 """Synthetic plates to render."""
-INPUT = (640, 352)
+INPUT = (512, 288)
 """Width and height of the node's input; `validate` shows why (`cameras`)."""
 WARM_UP = 200
 """Steps."""
@@ -76,13 +76,14 @@ def _packs(cache: Path) -> tuple[Pack, list[Pack]]:
 class _Stream(torch.utils.data.IterableDataset[dict[str, torch.Tensor]]):
     """Batches without end, made in a worker process."""
 
-    def __init__(self, cache: Path, size: tuple[int, int], seed: int) -> None:
-        self._cache, self._size, self._seed = cache, size, seed
+    def __init__(self, cache: Path, size: tuple[int, int], seed: int, teacher: Path | None) -> None:
+        self._cache, self._size, self._seed, self._teacher = cache, size, seed, teacher
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         torch.set_num_threads(1)
         scenes, plates = _packs(self._cache)
         sampler = Sampler(scenes, plates, self._size, seed=self._seed)
+        taught = _exported(self._teacher) if self._teacher else None
         while True:
             pictures, marks = [], []
             for _ in range(BATCH):
@@ -91,6 +92,8 @@ class _Stream(torch.utils.data.IterableDataset[dict[str, torch.Tensor]]):
                 marks.append(targets(shown, self._size))
             batch = {key: torch.from_numpy(np.stack([mark[key] for mark in marks])) for key in marks[0]}
             batch["picture"] = torch.from_numpy(np.stack(pictures))
+            if taught is not None:
+                batch["taught"] = torch.from_numpy(np.concatenate([taught(picture[None]) for picture in pictures]))
             yield batch
 
 
@@ -124,7 +127,7 @@ def train(arguments: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     plan = Plan(size=arguments.size, seconds=60.0 * arguments.minutes, rate=arguments.rate)
     run = Run(folder / "last.pt", plan, arguments.start)
-    stream = _Stream(arguments.cache, plan.size, seed=arguments.seed + run.step)
+    stream = _Stream(arguments.cache, plan.size, seed=arguments.seed + run.step, teacher=arguments.teacher)
     loader = iter(torch.utils.data.DataLoader(stream, batch_size=None, num_workers=1, prefetch_factor=6))
     sums: dict[str, float] = {}
     since = time.perf_counter()
@@ -265,7 +268,7 @@ def export(arguments: argparse.Namespace) -> None:
     pictures = [letterbox(scenes.picture(entry), width=width, height=height)[0] for entry in chosen]
     sampler = Sampler(scenes, plates, arguments.size, seed=2)
     pictures += [sampler.draw()[0] for _ in range(CALIBRATION)]
-    quantise(net, arguments.size, pictures, arguments.out)
+    quantise(net, arguments.size, pictures, arguments.out, everything=arguments.everything)
     print(f"{arguments.out}: {arguments.out.stat().st_size} bytes")
 
 
@@ -292,6 +295,7 @@ def main() -> None:
     verb.add_argument("--rate", type=float, default=2e-3)
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument("--start", type=Path, help="weights to start from, a last.pt of another run or a kept .npz")
+    verb.add_argument("--teacher", type=Path, help="an exported .onnx of the same --size to learn from as well")
     verb.set_defaults(run=train)
     verb = verbs.add_parser("validate", help="measure on the held-out pictures")
     verb.add_argument("model", type=Path, help="a last.pt, or an exported .onnx")
@@ -308,6 +312,7 @@ def main() -> None:
     verb.add_argument("weights", type=Path, help="a last.pt")
     verb.add_argument("--size", type=_size, default=INPUT)
     verb.add_argument("--out", type=Path, default=Path("models/detector.onnx"))
+    verb.add_argument("--everything", action="store_true", help="the last layer too, to measure what it is worth")
     verb.set_defaults(run=export)
     arguments = parser.parse_args()
     arguments.run(arguments)

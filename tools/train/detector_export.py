@@ -32,7 +32,14 @@ def export_float(net: PlateNet, size: tuple[int, int], path: Path) -> None:
     )
 
 
-def quantise(net: PlateNet, size: tuple[int, int], pictures: Sequence[NDArray[np.uint8]], path: Path) -> None:
+def quantise(
+    net: PlateNet,
+    size: tuple[int, int],
+    pictures: Sequence[NDArray[np.uint8]],
+    path: Path,
+    *,
+    everything: bool = False,
+) -> None:
     """Write the int8 model.
 
     Args:
@@ -40,13 +47,15 @@ def quantise(net: PlateNet, size: tuple[int, int], pictures: Sequence[NDArray[np
         size: width and height of the input.
         pictures: letterboxed pictures [H, W, 3] to calibrate on.
         path: the file to write.
+        everything: quantise the last layer too, to measure what it is kept float for.
     """
     with tempfile.TemporaryDirectory() as folder:
         plain, ready = Path(folder) / "plain.onnx", Path(folder) / "ready.onnx"
         export_float(net, size, plain)
         quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
+        kept = [] if everything else [_last_convolution(ready)]
         meaning = Bytes(name="image", height=size[1], width=size[0], zero_point=ZERO_POINT, scale=SCALE)
-        onnx.save(quantised(ready, pictures, meaning, kept_float=[_last_convolution(ready)]), path)
+        onnx.save(quantised(ready, pictures, meaning, kept_float=kept), path)
 
 
 def _last_convolution(path: Path) -> str:

@@ -27,7 +27,7 @@ LOOSE = frozenset({"chirag"})
 """Sources that are left out of the sums: their boxes are drawn too loosely to judge a box by."""
 MATCH = 0.5
 CAMERA_FRAME = 1280
-CAMERA_WIDTHS = (60, 75, 95)
+CAMERA_WIDTHS = (40, 60, 75, 95)
 """Pixels of a frame's width, and of plates in it, that the detector is made for."""
 LEAST_SHRINKING = 0.85
 """Labelled plates that would be shrunk less than this are left out: they show no more than they did."""

@@ -21,23 +21,25 @@ STRIDE = 8
 """Pixels of the network's input a cell of its output."""
 OUTPUTS = 13
 """A heat logit, four log distances (left, top, right, bottom) and eight corner fractions a cell."""
+CELLS = 2
+"""Cells across and down for which one place of the last layer speaks."""
 DISTANCE_LIMIT = 5.0
 """Largest log distance in cells: e^5 cells are wider than any input."""
+SURE = 0.25
+"""Score from which a teacher's box and corners are learned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSize:
-    """Channels of the five reductions (strides 2 to 32), residual blocks at strides 4 to 32, channels of the neck."""
+    """Channels at strides 4, 8, 16 and 32, and residual blocks at strides 8, 16 and 32."""
 
-    channels: tuple[int, int, int, int, int] = (16, 32, 64, 96, 128)
-    blocks: tuple[int, int, int, int] = (1, 1, 2, 2)
-    neck: int = 64
+    channels: tuple[int, int, int, int] = (32, 48, 96, 96)
+    blocks: tuple[int, int, int] = (1, 1, 2)
 
 
-def _unit(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-    )
+def _unit(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2 if stride < 4 else 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 class _Block(nn.Module):
@@ -58,35 +60,35 @@ def _blocks(channels: int, count: int) -> list[_Block]:
 
 
 class PlateNet(nn.Module):
-    """Pictures [N, 3, H, W] scaled to -1..1, H and W multiples of 32, to raw heads [N, 13, H/8, W/8]."""
+    """Pictures [N, 3, H, W] scaled to -1..1, H and W multiples of 32, to raw heads [N, 13, H/8, W/8].
+
+    The first convolution goes straight to stride 4: at strides 1 and 2 a picture costs more to carry than to compute
+    (a quarter of the time of a network that began with two steps of 2). All that is done with both scales in view is
+    done at stride 16, and each place there speaks for the four cells of stride 8 inside it.
+    """
 
     def __init__(self, size: NetworkSize | None = None) -> None:
         super().__init__()
         size = size or NetworkSize()
-        half, quarter, eighth, sixteenth, last = size.channels
+        quarter, eighth, sixteenth, last = size.channels
         counts = size.blocks
-        self.quarter = nn.Sequential(_unit(3, half, 2), _unit(half, quarter, 2), *_blocks(quarter, counts[0]))
-        self.eighth = nn.Sequential(_unit(quarter, eighth, 2), *_blocks(eighth, counts[1]))
-        self.sixteenth = nn.Sequential(_unit(eighth, sixteenth, 2), *_blocks(sixteenth, counts[2]))
-        self.last = nn.Sequential(_unit(sixteenth, last, 2), *_blocks(last, counts[3]))
-        self.lateral = nn.ModuleList(nn.Conv2d(c, size.neck, 1) for c in (eighth, sixteenth, last))
-        self.smooth = nn.ModuleList(_unit(size.neck, size.neck) for _ in range(2))
-        self.head = _unit(size.neck, size.neck)
-        self.output = nn.Conv2d(size.neck, OUTPUTS, 1)
+        self.quarter = _unit(3, quarter, stride=4, kernel=6)
+        self.eighth = nn.Sequential(_unit(quarter, eighth, 2), *_blocks(eighth, counts[0]))
+        self.sixteenth = nn.Sequential(_unit(eighth, sixteenth, 2), *_blocks(sixteenth, counts[1]))
+        self.last = nn.Sequential(_unit(sixteenth, last, 2), *_blocks(last, counts[2]))
+        self.above = nn.Conv2d(last, sixteenth, 1)
+        self.head = _unit(sixteenth, sixteenth)
+        self.output = nn.Conv2d(sixteenth, OUTPUTS * CELLS**2, 1)
         bias = self.output.bias
         assert bias is not None
         with torch.no_grad():
             bias.zero_()
-            bias[0] = -4.6  # a prior of 1 % (RetinaNet), else the first steps are spent on the empty cells
+            bias[: CELLS**2] = -4.6  # a prior of 1 % (RetinaNet), else the first steps are spent on the empty cells
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        eighth = self.eighth(self.quarter(x))
-        sixteenth = self.sixteenth(eighth)
-        last = self.last(sixteenth)
-        merged = self.lateral[1](sixteenth) + functional.interpolate(self.lateral[2](last), scale_factor=2.0)
-        merged = self.smooth[0](merged)
-        merged = self.lateral[0](eighth) + functional.interpolate(merged, scale_factor=2.0)
-        out: torch.Tensor = self.output(self.head(self.smooth[1](merged)))
+        sixteenth = self.sixteenth(self.eighth(self.quarter(x)))
+        merged = sixteenth + functional.interpolate(self.above(self.last(sixteenth)), scale_factor=2.0)
+        out: torch.Tensor = functional.pixel_shuffle(self.output(self.head(merged)), CELLS)
         return out
 
 
@@ -120,7 +122,8 @@ def loss_of(raw: torch.Tensor, target: Mapping[str, torch.Tensor]) -> dict[str, 
 
     `heat` [N, H, W] is 1 at a plate's cell and falls off around it, -1 where nothing is to be learnt; `box`
     [N, 4, H, W] in pixels and `weight` [N, H, W] hold for the cells near a plate's centre; `corners` [N, 8, H, W] are
-    fractions of the box, `corner_weight` [N, H, W] is 0 where the corners are unknown.
+    fractions of the box, `corner_weight` [N, H, W] is 0 where the corners are unknown. `taught` [N, 13, H, W], if it
+    is there, are a teacher's raw heads.
     """
     raw = raw.float()
     heat, weight = target["heat"], target["weight"]
@@ -130,6 +133,8 @@ def loss_of(raw: torch.Tensor, target: Mapping[str, torch.Tensor]) -> dict[str, 
     plates = peak.sum().clamp(min=1)
     positive = functional.softplus(-logit) * (1 - chance) ** 2 * peak
     negative = functional.softplus(logit) * chance**2 * (1 - heat.clamp(0, 1)) ** 4 * ((heat >= 0) & ~peak)
+    if "taught" in target:  # what a teacher takes for a plate may be one that nobody labelled
+        negative = negative * (1 - target["taught"][:, 0].sigmoid())
     chosen = weight > 0
     picked = weight[chosen]
     boxes = boxes_of(raw).permute(0, 2, 3, 1)[chosen]
@@ -139,4 +144,28 @@ def loss_of(raw: torch.Tensor, target: Mapping[str, torch.Tensor]) -> dict[str, 
     gap = functional.smooth_l1_loss(raw[:, 5:], target["corners"], reduction="none", beta=0.05).sum(1)
     corner = (gap * known).sum() / known.sum().clamp(min=1)
     heat_loss = (positive.sum() + negative.sum()) / plates
-    return {"heat": heat_loss, "box": box, "corner": corner, "total": heat_loss + 2.0 * box + 0.5 * corner}
+    losses = {"heat": heat_loss, "box": box, "corner": corner, "total": heat_loss + 2.0 * box + 0.5 * corner}
+    if "taught" in target:
+        taught = distance_to(raw, target["taught"], plates)
+        losses |= {"taught": taught, "total": losses["total"] + taught}
+    return losses
+
+
+def distance_to(raw: torch.Tensor, taught: torch.Tensor, plates: torch.Tensor) -> torch.Tensor:
+    """How far raw heads [N, 13, H, W] are from a teacher's, where either of them sees a plate.
+
+    Scores by the cross entropy, weighted by the squared gap (quality focal loss, Li 2020); boxes and corners where the
+    teacher is fairly sure, by its score. A teacher also knows the plates that nobody labelled.
+    """
+    chance, aim = raw[:, 0].sigmoid(), taught[:, 0].sigmoid()
+    entropy = functional.binary_cross_entropy_with_logits(raw[:, 0], aim, reduction="none")
+    scores = (entropy * (chance.detach() - aim) ** 2).sum() / plates
+    sure = aim > SURE
+    if not sure.any():
+        return scores
+    weight = aim[sure] / aim[sure].sum()
+    boxes, truth = (boxes_of(heads).permute(0, 2, 3, 1)[sure] for heads in (raw, taught))
+    box = ((1 - generalised_iou(boxes, truth)) * weight).sum()
+    corners, right = (heads[:, 5:].permute(0, 2, 3, 1)[sure] for heads in (raw, taught))
+    gap = functional.smooth_l1_loss(corners, right, reduction="none", beta=0.05).sum(1)
+    return scores + box + 0.25 * (gap * weight).sum()

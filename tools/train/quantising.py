@@ -1,7 +1,8 @@
 """Static quantisation of a float graph that takes pixels, into an int8 one that takes a picture's bytes.
 
-Activations u8, weights s8 per channel. The bytes are the quantised input, so the int8 graph converts nothing: its input
-has the scale and the zero point with which the network was trained.
+Activations u8, weights s8 per channel, of which seven bits are used: on x86 without VNNI sums of two products of whole
+bytes saturate. The bytes are the quantised input, so the int8 graph converts nothing: its input has the scale and the
+zero point with which the network was trained.
 """
 
 from collections.abc import Iterable, Iterator
@@ -76,6 +77,7 @@ def quantised(
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         per_channel=True,
+        reduce_range=True,
         calibrate_method=method,
         nodes_to_exclude=kept_float,
         extra_options={

@@ -103,14 +103,22 @@ def export_float(reader: Reader, path: Path) -> None:
     )
 
 
-def quantise(reader: Reader, pictures: Image, path: Path, method: CalibrationMethod = CalibrationMethod.MinMax) -> None:
-    """Write the int8 model, calibrated on pictures [N, H, W, 3]."""
+def quantise(
+    reader: Reader,
+    pictures: Image,
+    path: Path,
+    method: CalibrationMethod = CalibrationMethod.MinMax,
+    *,
+    everything: bool = False,
+) -> None:
+    """Write the int8 model, calibrated on pictures [N, H, W, 3]; `everything` measures what is kept float for what."""
     with tempfile.TemporaryDirectory() as folder:
         plain, ready = Path(folder) / "plain.onnx", Path(folder) / "ready.onnx"
         export_float(reader, plain)
         quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
+        kept = [] if everything else _kept_float(ready)
         meaning = Bytes(name="plates", height=HEIGHT, width=WIDTH, zero_point=ZERO_POINT, scale=SCALE)
-        onnx.save(quantised(ready, pictures, meaning, kept_float=_kept_float(ready), method=method), path)
+        onnx.save(quantised(ready, pictures, meaning, kept_float=kept, method=method), path)
 
 
 def _kept_float(path: Path) -> list[str]:
@@ -207,6 +215,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--teacher", type=Path, help="as in the training, for plates to calibrate on")
     parser.add_argument("--method", choices=[m.name for m in CalibrationMethod], default="Percentile")
+    parser.add_argument("--everything", action="store_true", help="the layers kept float too, to measure their worth")
     export(parser.parse_args())
 
 
@@ -226,7 +235,8 @@ def export(options: argparse.Namespace) -> None:
     temper(reader, temperature)
     looks = iter(reader_train.Looks(pools, 5, reader_train.WORN_AFTER // 4))
     pictures = np.stack([next(looks)[0] for _ in range(CALIBRATION_PLATES)])
-    quantise(reader, pictures, options.out, CalibrationMethod[options.method])
+    method = CalibrationMethod[options.method]
+    quantise(reader, pictures, options.out, method, everything=options.everything)
     session = session_heads(options.out)
 
     def plainly(part: Image) -> Floats:

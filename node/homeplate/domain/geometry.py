@@ -37,6 +37,11 @@ class Box:
         """Return the same box, `dx` pixels to the right and `dy` down."""
         return Box(left=self.left + dx, top=self.top + dy, right=self.right + dx, bottom=self.bottom + dy)
 
+    def scaled(self, across: float, down: float) -> "Box":
+        """Return the box with the same centre, `across` times as wide and `down` times as high."""
+        (x, y), width, height = self.centre, self.width * across / 2, self.height * down / 2
+        return Box(left=x - width, top=y - height, right=x + width, bottom=y + height)
+
     def iou(self, other: "Box") -> float:
         """Return intersection over union with `other`, 0..1; 0 where both are empty."""
         width = min(self.right, other.right) - max(self.left, other.left)

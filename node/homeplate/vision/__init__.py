@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from homeplate.domain.provider import Provider
 from homeplate.vision.detector import Detector, Limits
 from homeplate.vision.model import Manifest, Model, build, load_manifest
@@ -81,7 +83,7 @@ def detector_of(manifest: Manifest, model: Model) -> Detector:
         model,
         width=width,
         height=height,
-        limits=Limits(score=limits.score, overlap=limits.overlap, corners=limits.corners),
+        limits=Limits(**msgspec.structs.asdict(limits)),
     )
 
 

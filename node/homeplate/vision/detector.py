@@ -45,11 +45,15 @@ class Limits:
         score: least score of a plate, 0..1.
         overlap: boxes that overlap (IoU) by more are one plate.
         corners: most disagreement of the cells on a corner, in heights of the plate.
+        across: share of a claimed box's width that is plate; weights may claim small plates too large.
+        down: the same of its height.
     """
 
     score: float
     overlap: float
     corners: float
+    across: float = 1.0
+    down: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -120,7 +124,7 @@ def detection_of(cells: Cells, group: NDArray[np.intp], scale: float, limits: Li
     sure = len(voters) > 1 and spread <= limits.corners * (bottom - top) * scale
     box = Box(left=left, top=top, right=right, bottom=bottom)
     quad = quad_of(corners / np.float32(scale), box) if sure else None
-    return Detection(box=box, score=float(scores[0]), quad=quad)
+    return Detection(box=box.scaled(limits.across, limits.down), score=float(scores[0]), quad=quad)
 
 
 def quad_of(corners: Floats, box: Box) -> Quad | None:

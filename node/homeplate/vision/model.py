@@ -54,11 +54,16 @@ class TrainingData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class DetectorThresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Least score of a plate; overlap (IoU) above which two are one; most disagreement of corners, in plate heights."""
+    """Least score of a plate; overlap (IoU) above which two are one; most disagreement of corners, in plate heights.
+
+    `across` and `down` are the share of a claimed box's width and height that is plate.
+    """
 
     score: Probability
     overlap: Probability
     corners: Probability
+    across: Probability
+    down: Probability
 
 
 class ReaderThresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -114,9 +114,6 @@ def _session_options(provider: Provider, threads: int) -> Any:
     # Spinning threads burn the power budget between frames; a growing arena never gives memory back.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_cpu_mem_arena = False
-    # On x86 without VNNI products of unsigned and signed bytes would saturate: 43 of 400 held-out plates were read
-    # otherwise (`tools/no_vnni.py`). Other processors are as fast and exact without it.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     if provider is not Provider.CPU:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         # TensorRT optimises by itself, and takes bytes into a Cast only: no transposition may be moved before it.
