@@ -68,7 +68,7 @@ def test_two_looks_that_disagree_are_no_passage():
 
 
 def test_a_vote_that_stays_unsure_is_no_passage():
-    pipeline, passages = process(Script(car("7ABC123", range(6), confidence=0.6)), 10)
+    pipeline, passages = process(Script(car("7ABC123", range(3), confidence=0.51)), 10)
     assert passages == []
     assert pipeline.counters.dropped == {Drop.UNSURE: 1}
 
@@ -152,7 +152,7 @@ def test_a_car_that_goes_the_other_way_is_counted():
 
 
 def test_every_still_is_a_sighting_of_its_own_without_gate_second_look_or_direction():
-    seen = both(car("7ABC123", [0, 1], dx=0, confidence=0.7), car("8XYZ987", [1], y=320, confidence=0.7))
+    seen = both(car("7ABC123", [0, 1], dx=0, confidence=0.9), car("8XYZ987", [1], y=320, confidence=0.9))
     settings = replace(SETTINGS, kind=SourceKind.FOLDER, stills=True, directions=frozenset({Direction.LEFT}))
     script = Script(seen, moves=lambda _: False)
     pipeline, passages = process(script, 2, settings=settings, still=True)
