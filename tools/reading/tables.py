@@ -33,7 +33,7 @@ PLAIN, WORN = "plain", "worn"
 WEARS: Final = (PLAIN, WORN)
 US, OTHER, RENDERED = "held-out US plates", "held-out plates of detect/", "rendered plates"
 MOST_RISK: Final = 0.03
-"""Share of wrong texts among accepted ones that a bar may leave: two in a hundred, and one of a hundred labels is wrong."""
+"""Share of wrong texts among accepted ones that a bar may leave: two in a hundred, and one for wrong labels."""
 SHOWN_BARS: Final = (0.0, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 
 

@@ -210,12 +210,13 @@ def _log(folder: Path, row: dict[str, Any]) -> None:
 def validate(arguments: argparse.Namespace) -> None:
     """Print figures of the held-out pictures for a checkpoint (in float) or an exported model (as it will run)."""
     torch.set_num_threads(1)
-    limits = Limits(score=LEAST_SCORE, overlap=arguments.overlap, corners=arguments.corners)
+    drawn_in = {"across": arguments.across, "down": arguments.down}
+    limits = Limits(score=LEAST_SCORE, overlap=arguments.overlap, corners=arguments.corners, **drawn_in)
     scenes, plates = _packs(arguments.cache)
     heads = _exported(arguments.model) if arguments.model.suffix == ".onnx" else _trained(arguments.model)
     figures = report(heads, scenes, arguments.size, limits)
     sampler = Sampler(scenes, plates, arguments.size, seed=1, composites=1.0, held_out=True)
-    judged = Limits(score=arguments.score, overlap=arguments.overlap, corners=arguments.corners)
+    judged = Limits(score=arguments.score, overlap=arguments.overlap, corners=arguments.corners, **drawn_in)
     figures["corners"] = corner_errors(heads, sampler, judged, 300)
     figures["cameras"] = camera_report(heads, scenes, arguments.size, judged)
     for key, value in figures.items():
@@ -303,6 +304,8 @@ def main() -> None:
     verb.add_argument("--score", type=float, default=0.35)
     verb.add_argument("--overlap", type=float, default=0.4)
     verb.add_argument("--corners", type=float, default=0.2)
+    verb.add_argument("--across", type=float, default=1.0, help="as in the manifest's thresholds")
+    verb.add_argument("--down", type=float, default=1.0)
     verb.set_defaults(run=validate)
     verb = verbs.add_parser("keep", help="write the weights from which a later run can start")
     verb.add_argument("weights", type=Path, help="a last.pt")
