@@ -131,8 +131,11 @@ def test_a_plate_at_the_pictures_edge_is_followed_but_not_read():
     assert pipeline.counters.dropped == {Drop.CUT_OFF: 3}
 
 
-def test_a_still_is_read_to_its_edge_since_nobody_looks_twice():
-    _, [passage] = process(Script({0: [Plate(box(50, 200), "7ABC123")]}), 1, still=True)
+def test_a_still_that_shows_a_plate_cut_off_is_no_passage_but_a_close_up_is():
+    pipeline, passages = process(Script({0: [Plate(box(50, 200), "BC123")]}), 1, still=True)
+    assert passages == []
+    assert pipeline.counters.dropped == {Drop.CUT_OFF: 1}
+    _, [passage] = process(Script({0: [Plate(box(320, 240, 636), "7ABC123")]}), 1, still=True)
     assert passage.text.reveal() == "7ABC123"
 
 

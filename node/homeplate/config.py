@@ -43,7 +43,7 @@ class ModelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 MOST_TILES = 4
-"""Each piece costs an inference a frame."""
+"""A side; each piece costs an inference a frame."""
 
 
 class SourceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,7 +154,7 @@ def _check_source(source: SourceSection, key: str) -> None:
     if not 0 <= source.minimum_plate_width_px <= 4096:  # noqa: PLR2004 - wider than any frame
         raise ValueError(f"{key}.minimum_plate_width_px: pixels of the full frame, 0 to 4096")
     if not 1 <= source.tiles <= MOST_TILES:
-        raise ValueError(f"{key}.tiles: pieces in which the region is looked at, 1 to {MOST_TILES}")
+        raise ValueError(f"{key}.tiles: pieces a side in which the region is looked at, 1 to {MOST_TILES}")
     if source.realtime_fps is not None and not 0 < source.realtime_fps <= 240:  # noqa: PLR2004 - no camera is faster
         raise ValueError(f"{key}.realtime_fps: frames a second, above 0 and at most 240")
     if source.stills and source.kind is not SourceKind.FOLDER:

@@ -62,21 +62,23 @@ def test_the_pieces_cover_the_region_and_stay_in_the_frame(xs, ys, tiles):
 
 
 def test_pieces_keep_about_the_shape_of_the_networks_input():
-    assert [len(pieces_of(WIDTH, HEIGHT, WHOLE, tiles)) for tiles in (1, 2, 3)] == [1, 4, 9]
-    assert [len(pieces_of(WIDTH, HEIGHT, LOWER, tiles)) for tiles in (1, 2, 3)] == [1, 2, 6]
+    assert [len(pieces_of(WIDTH, HEIGHT, WHOLE, tiles)) for tiles in (1, 2, 3)] == [1, 1 + 4, 1 + 9]
+    assert [len(pieces_of(WIDTH, HEIGHT, LOWER, tiles)) for tiles in (1, 2, 3)] == [1, 1 + 2, 1 + 6]
+    lane = ((0.3, 0.0), (0.5, 0.0), (0.5, 1.0), (0.3, 1.0))
+    assert [len(pieces_of(1920, 1080, lane, tiles)) for tiles in (1, 4)] == [1, 1 + 16]
 
 
 def test_only_the_region_is_looked_at():
     spots = Spots()
     assert RegionDetector(spots, region=LOWER, tiles=2).detect(frame(600, 100, 60, 30)) == []
-    first, second = spots.sizes
+    _, first, second = spots.sizes
     assert np.abs(np.subtract(first, second)).max() <= 1
-    assert first[0] < HEIGHT * 0.54
+    assert first[0] < HEIGHT * 0.61
     assert first[1] * (2 - OVERLAP) < WIDTH + 2
 
 
 def test_what_the_region_cuts_off_is_not_reported():
-    assert RegionDetector(Spots(), region=LOWER, tiles=1).detect(frame(600, 320, 60, 60)) == []
+    assert RegionDetector(Spots(), region=LOWER, tiles=1).detect(frame(600, 270, 60, 60)) == []
     assert len(RegionDetector(Spots(), region=LOWER, tiles=1).detect(frame(600, 380, 60, 60))) == 1
 
 
@@ -86,7 +88,7 @@ def test_a_source_without_region_and_tiles_is_looked_at_whole():
     assert looking_at(spots, SourceSettings(**road)) is spots
     looking_at(spots, SourceSettings(**road, tiles=2)).detect(frame(600, 380, 60, 60))
     looking_at(spots, SourceSettings(**road, region=LOWER)).detect(frame(600, 380, 60, 60))
-    assert len(spots.sizes) == 4 + 1
+    assert len(spots.sizes) == 1 + 4 + 1
 
 
 class Distant(Spots):
@@ -111,7 +113,7 @@ def test_a_still_is_looked_at_closer_where_no_plate_is_sure():
     [far] = still(spots, 40)
     assert far.score > 12 * 40 / 740
     assert far.box == Box(left=600, top=300, right=640, bottom=330)
-    assert len(spots.sizes) == 1 + 1 + 4
+    assert len(spots.sizes) == 1 + 1 + 1 + 4
 
 
 def test_an_empty_picture_is_looked_at_once():
@@ -119,3 +121,30 @@ def test_an_empty_picture_is_looked_at_once():
     road = SourceSettings(name="road", kind=SourceKind.FOLDER, path=PurePath("road"), stills=True)
     assert looking_at(spots, road).detect(np.zeros((0, 4, 3), np.uint8)) == []
     assert len(spots.sizes) == 1
+
+
+class Fragments(Spots):
+    """Like a detector, says of a plate that is cut off that it ends a little before the edge."""
+
+    def detect(self, image):
+        found = super().detect(image)
+        height, width = image.shape[:2]
+        near = 0.06
+        return [
+            Detection(
+                box=Box(
+                    left=one.box.left + near * one.box.width * (one.box.left == 0),
+                    top=one.box.top + near * one.box.height * (one.box.top == 0),
+                    right=one.box.right - near * one.box.width * (one.box.right == width),
+                    bottom=one.box.bottom - near * one.box.height * (one.box.bottom == height),
+                ),
+                score=one.score,
+            )
+            for one in found
+        ]
+
+
+@given(left=st.integers(20, WIDTH - 260), width=st.integers(60, 240), tiles=st.integers(2, 4))
+def test_no_fragment_of_a_plate_on_a_seam_is_reported(left, width, tiles):
+    [found] = RegionDetector(Fragments(), region=WHOLE, tiles=tiles).detect(frame(left, 300, width, width // 2))
+    assert found.box == Box(left=left, top=300, right=left + width, bottom=300 + width // 2)

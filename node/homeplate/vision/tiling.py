@@ -10,9 +10,10 @@ from homeplate.ports import PlateDetector
 
 OVERLAP = 0.25
 """Share of a piece's width that its neighbour shows too. A plate on a seam is seen whole by one of the two if it is
-narrower than that; wider ones need no pieces."""
-AROUND = 0.03
-"""How far the pieces reach beyond the region, as a share of the frame: a plate with its centre inside is seen whole."""
+narrower than that; wider ones are seen in the look at the whole region that goes with the pieces."""
+AROUND = 0.1
+"""How far the pieces reach beyond the region, as a share of the frame: a plate with its centre inside is seen whole if
+it is narrower than twice that."""
 ASPECT = 16 / 9
 """Width to height of the network's input."""
 SAME = 0.4
@@ -21,8 +22,9 @@ CLOSER, SURE = 2, 0.5
 """Pieces side by side in which a still is looked at again where no plate has this score."""
 WORTH_IT = 640
 """Width in pixels of a picture that pieces show more of."""
-CUT = 2.0
-"""Pixels from a piece's edge within which a plate is cut off there."""
+CUT = (0.1, 0.15)
+"""A plate that comes this near to a piece's edge, as a share of its own width and height, is cut off there: what a
+detector says of a fragment ends before the edge does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,9 @@ def looking_at(detector: PlateDetector, settings: SourceSettings) -> PlateDetect
 
 
 def pieces_of(width: int, height: int, region: Polygon, tiles: int) -> list[Piece]:
-    """Cut what lies around a region into pieces that overlap, in as many rows as make them about as wide as the input.
+    """Cut what lies around a region into pieces that overlap, in up to `tiles` rows to keep about the input's shape.
+
+    The undivided region comes first where there are several.
 
     Args:
         width: of the frame in pixels.
@@ -54,12 +58,14 @@ def pieces_of(width: int, height: int, region: Polygon, tiles: int) -> list[Piec
     xs, ys = [x for x, _ in region], [y for _, y in region]
     left, right = max(0.0, min(xs) - AROUND) * width, min(1.0, max(xs) + AROUND) * width
     top, bottom = max(0.0, min(ys) - AROUND) * height, min(1.0, max(ys) + AROUND) * height
-    rows = max(1, round(tiles * (bottom - top) / max(1.0, right - left) * ASPECT))
-    return [
+    rows = min(tiles, max(1, round(tiles * (bottom - top) / max(1.0, right - left) * ASPECT)))
+    spans = [(left, top, right, bottom)] if tiles > 1 else []
+    spans += [(x0, y0, x1, y1) for y0, y1 in _spans(top, bottom, rows) for x0, x1 in _spans(left, right, tiles)]
+    pieces = (
         Piece(left=int(x0), top=int(y0), right=min(width, round(x1)), bottom=min(height, round(y1)))
-        for y0, y1 in _spans(top, bottom, rows)
-        for x0, x1 in _spans(left, right, tiles)
-    ]
+        for x0, y0, x1, y1 in spans
+    )
+    return [piece for piece in pieces if piece.right > piece.left and piece.bottom > piece.top]
 
 
 def _spans(low: float, high: float, count: int) -> list[tuple[float, float]]:
@@ -123,11 +129,12 @@ class PatientDetector:
 
 def _cut(box: Box, piece: Piece, width: int, height: int) -> bool:
     """Tell whether a plate (in the piece's pixels) is cut off at an edge of the piece that is none of the frame's."""
+    across, down = CUT[0] * box.width, CUT[1] * box.height
     return (
-        (piece.left > 0 and box.left < CUT)
-        or (piece.top > 0 and box.top < CUT)
-        or (piece.right < width and box.right > piece.right - piece.left - CUT)
-        or (piece.bottom < height and box.bottom > piece.bottom - piece.top - CUT)
+        (piece.left > 0 and box.left < across)
+        or (piece.top > 0 and box.top < down)
+        or (piece.right < width and box.right > piece.right - piece.left - across)
+        or (piece.bottom < height and box.bottom > piece.bottom - piece.top - down)
     )
 
 
