@@ -113,7 +113,7 @@ def test_a_still_is_looked_at_closer_where_no_plate_is_sure():
     [far] = still(spots, 40)
     assert far.score > 12 * 40 / 740
     assert far.box == Box(left=600, top=300, right=640, bottom=330)
-    assert len(spots.sizes) == 1 + 1 + 1 + 4
+    assert len(spots.sizes) == 1 + 1 + 4
 
 
 def test_an_empty_picture_is_looked_at_once():

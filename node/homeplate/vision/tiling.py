@@ -97,15 +97,7 @@ class RegionDetector:
             ModelError: the model cannot be run.
         """
         height, width = image.shape[:2]
-        found: list[Detection] = []
-        for piece in pieces_of(width, height, self._region, self._tiles):
-            part = image[piece.top : piece.bottom, piece.left : piece.right]
-            found += [
-                _moved(detection, piece.left, piece.top)
-                for detection in self._detector.detect(part)
-                if not _cut(detection.box, piece, width, height)
-            ]
-        return merged(found)
+        return merged(_found_in(self._detector, image, pieces_of(width, height, self._region, self._tiles)))
 
 
 class PatientDetector:
@@ -113,7 +105,6 @@ class PatientDetector:
 
     def __init__(self, detector: PlateDetector) -> None:
         self._detector = detector
-        self._closer = RegionDetector(detector, region=WHOLE_PICTURE, tiles=CLOSER)
 
     def detect(self, image: Image) -> list[Detection]:
         """Return the plates in a BGR picture [H, W, 3], best first.
@@ -124,7 +115,19 @@ class PatientDetector:
         found = self._detector.detect(image)
         if image.shape[1] < WORTH_IT or any(detection.score >= SURE for detection in found):
             return found
-        return merged([*found, *self._closer.detect(image)])
+        _, *closer = pieces_of(image.shape[1], image.shape[0], WHOLE_PICTURE, CLOSER)  # the whole was looked at
+        return merged([*found, *_found_in(self._detector, image, closer)])
+
+
+def _found_in(detector: PlateDetector, image: Image, pieces: Sequence[Piece]) -> list[Detection]:
+    """Return what a detector finds whole in pieces of a picture, in the picture's pixels."""
+    height, width = image.shape[:2]
+    return [
+        _moved(detection, piece.left, piece.top)
+        for piece in pieces
+        for detection in detector.detect(image[piece.top : piece.bottom, piece.left : piece.right])
+        if not _cut(detection.box, piece, width, height)
+    ]
 
 
 def _cut(box: Box, piece: Piece, width: int, height: int) -> bool:
