@@ -229,6 +229,20 @@ def bundle_install(context: click.Context, folder: Path, certificate: Path | Non
     click.echo(f"bundle of root version {installed.root_version} is in force; next: homeplate check")
 
 
+@bundle.command("serve")
+@click.option("--once", is_flag=True, help="One look at the inbox, then end.")
+@click.pass_context
+def bundle_serve(context: click.Context, once: bool) -> None:  # noqa: FBT001 - click's way
+    """Run the process that puts bundles in force: verify what lies in the inbox. It has no network."""
+    from homeplate.app.bundle import run_bundle_service
+
+    config = _config(context)
+    health.harden_process(allow_swap=True)  # it sees no plate and holds no key
+    line = run_bundle_service(config, _stop_on_signals(), health.watchdog(), once=once)
+    if line:
+        click.echo(line)
+
+
 @bundle.command("show")
 @click.pass_context
 def bundle_show(context: click.Context) -> None:

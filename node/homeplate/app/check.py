@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from homeplate.app.bundle import last_refusal
 from homeplate.app.node import Identity, Paths, load_identity
 from homeplate.clock import NANOSECONDS, SystemClock, utc_text
 from homeplate.config import Config, narrowing, source_settings
@@ -38,6 +39,7 @@ def findings(config: Config) -> list[Finding]:
         ("storage", lambda: _storage(paths)),
         ("clock", lambda: _clock(paths)),
         ("bundle", lambda: _bundle(config, paths)),
+        ("bundle", lambda: (f"note: {text}" for text in last_refusal(paths))),
     ]
     node = _looked([("node", lambda: _node(load_identity(paths)))])
     if not any(finding.exit_code for finding in node):

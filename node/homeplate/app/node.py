@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from homeplate.bundler import BundleLog, Bundler
 from homeplate.clock import SystemClock
 from homeplate.config import Config
 from homeplate.domain.agency import KemKind
-from homeplate.domain.record import DAY_SECONDS, NANOSECONDS, StorageClass
-from homeplate.errors import ConfigError, TrustError
+from homeplate.domain.record import StorageClass
+from homeplate.errors import ConfigError
 from homeplate.sealing.keys import (
     generate_sealing_key,
     generate_signing_key,
@@ -32,10 +33,8 @@ from homeplate.sealing.keys import (
     write_new,
 )
 from homeplate.sealing.slots import SlotStore, require_in_place, require_memory_backed
-from homeplate.store.ledger import MerkleLog, fit
-from homeplate.trust.bundle import Bundle, install_bundle, load_bundle, pin_root
+from homeplate.trust.bundle import Bundle, load_bundle, pin_root
 from homeplate.trust.enrolment import fingerprint, make_request
-from homeplate.trust.metadata import ONLINE_DAYS
 
 PSEUDONYM_BYTES = 16
 MAX_INPUT_BYTES = 1024 * 1024
@@ -88,6 +87,11 @@ class Paths:
     def bundle(self) -> Path:
         """The installed bundle."""
         return self.data / "bundle"
+
+    @property
+    def inbox(self) -> Path:
+        """Candidates for the next bundle; whoever brings one puts it here, and the bundle service takes it out."""
+        return self.data / "inbox"
 
     @property
     def spool(self) -> Path:
@@ -224,7 +228,16 @@ def init_node(config: Config, *, root: Path, request: Path, simulation: bool) ->
 
 
 def _make_folders(paths: Paths) -> None:
-    for folder in (paths.data, paths.runtime, paths.bundle, paths.spool, paths.clock, paths.ledger, paths.certificates):
+    for folder in (
+        paths.data,
+        paths.runtime,
+        paths.bundle,
+        paths.inbox,
+        paths.spool,
+        paths.clock,
+        paths.ledger,
+        paths.certificates,
+    ):
         folder.mkdir(parents=True, exist_ok=True, mode=0o755)
     for file in (paths.record_key, paths.tls_key, paths.ledger_key, paths.delivery):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -257,26 +270,33 @@ def _make_keys(paths: Paths, pseudonym: bytes, cameras: tuple[str, ...]) -> byte
 def install(config: Config, folder: Path, certificate: Path | None, clock: SystemClock) -> Bundle:
     """Install a bundle, and the client certificate that came with the enrolment; refusals go to the ledger.
 
-    A bundle is also a time that the custodian signed: it ends the quarantine of a node that was off for long.
+    It may be done while `homeplate bundle serve` runs: the two take turns.
 
     Raises:
         TrustError: where the bundle is not acceptable; what was installed stays in force.
         ConfigError: where the certificate is not for this node's key.
     """
     paths = Paths.of(config)
-    load_identity(paths)
-    with MerkleLog(paths.log("bundle"), clock) as ledger:
-        if certificate is not None:
-            _install_certificate(paths, certificate)
-            ledger.append("bundle.certificate-installed")
-        try:
-            bundle = install_bundle(folder, paths.bundle, clock.least_ns() if clock.quarantine else clock.now_ns())
-        except TrustError as error:
-            ledger.append("bundle.refused", reason=fit(str(error)))
-            raise
-        clock.believe((bundle.expires_s - ONLINE_DAYS * DAY_SECONDS) * NANOSECONDS)
-        ledger.append("bundle.installed", root_version=bundle.root_version, demo=bundle.demo)
-    return bundle
+    bundler = build_bundler(paths, clock)
+    if certificate is not None:
+        _install_certificate(paths, certificate)
+        bundler.note("bundle.certificate-installed")
+    return bundler.take(folder)
+
+
+def build_bundler(paths: Paths, clock: SystemClock) -> Bundler:
+    """Return what puts bundles in force, for the service and for the command.
+
+    Raises:
+        ConfigError: where the folder holds no node.
+    """
+    return Bundler(
+        installed=paths.bundle,
+        inbox=paths.inbox,
+        pseudonym=load_identity(paths).raw,
+        clock=clock,
+        ledger=BundleLog(paths.log("bundle"), clock),
+    )
 
 
 def _install_certificate(paths: Paths, certificate: Path) -> None:

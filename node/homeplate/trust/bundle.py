@@ -24,6 +24,7 @@ from homeplate.trust.metadata import (
     ALLOWLIST_TARGET,
     MAX_METADATA_BYTES,
     NODES_TARGET,
+    NOT_SIGNED,
     OPERATOR_TARGETS,
     PINNED_ROOT,
     REGISTRY_TARGET,
@@ -36,6 +37,7 @@ from homeplate.trust.metadata import (
     refused,
     root_mark,
 )
+from homeplate.trust.reasons import NamedTrustError, naming
 from homeplate.trust.schema import AllowlistFile, NodesFile, RegistryFile, RulesFile, decode
 
 
@@ -110,8 +112,29 @@ def load_bundle(installed: Path, now_ns: int, *, pseudonym: bytes | None = None)
         TrustError: where there is none, or it does not verify, or is over.
     """
     if not (installed / TIMESTAMP).exists():
-        raise TrustError(f"{installed} holds no bundle yet: install one with `homeplate bundle install FOLDER`")
-    return _bundle(Reader(installed, installed, now_ns).read(_wanted(pseudonym)), pseudonym)
+        message = f"{installed} holds no bundle yet: install one with `homeplate bundle install FOLDER`"
+        raise NamedTrustError("missing", message)
+    return _bundle(_read_installed(installed, now_ns, _wanted(pseudonym)), pseudonym)
+
+
+def _read_installed(installed: Path, now_ns: int, wanted: list[str] | None = None) -> Verified:
+    """Verify what is installed under the last root, else under the one with which it was put in force.
+
+    A crash between a next root and the timestamp that came with it leaves the old bundle beside a root that may have
+    rotated its keys. It stays in force until the installation is done again; a candidate is judged by the last root.
+    """
+    reader = Reader(installed, installed, now_ns)
+    pinned = reader.trusted.root.version
+    try:
+        return reader.read(wanted)
+    except NamedTrustError as error:
+        if error.reason != NOT_SIGNED:
+            raise
+        unsigned = error
+    for version in range(reader.trusted.root.version - 1, pinned - 1, -1):
+        with suppress(NamedTrustError):
+            return Reader(installed, installed, now_ns, last_root=version).read(wanted)
+    raise unsigned
 
 
 def read_bundle(folder: Path, installed: Path, now_ns: int, *, pseudonym: bytes | None = None) -> Bundle:
@@ -124,12 +147,25 @@ def read_bundle(folder: Path, installed: Path, now_ns: int, *, pseudonym: bytes 
     return _bundle(Reader(folder, installed, now_ns).read(_wanted(pseudonym)), pseudonym)
 
 
-def install_bundle(source: Path, installed: Path, now_ns: int, *, pseudonym: bytes | None = None) -> Bundle:
-    """Verify the bundle in `source` against what is installed, install it with all its targets, and return it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A bundle that was read once and verified; what is put in force are these bytes, whatever becomes of the folder.
+
+    Attributes:
+        bundle: what it says.
+        files: its files by name; none where it is the installed one already.
+    """
+
+    bundle: Bundle
+    files: Mapping[str, bytes] = field(repr=False)
+
+
+def judge_bundle(source: Path, installed: Path, now_ns: int, *, pseudonym: bytes | None = None) -> Candidate:
+    """Verify the bundle in `source` against what is installed, with all its targets; nothing is written.
 
     Raises:
         TrustError: where anything in it is missing, too large, unsigned, altered, expired, rolled back, or says what
-            cannot be accepted; what was installed is untouched.
+            cannot be accepted.
     """
     try:
         verified = Reader(source, installed, now_ns).read()
@@ -137,16 +173,38 @@ def install_bundle(source: Path, installed: Path, now_ns: int, *, pseudonym: byt
         if read_bounded(source / TIMESTAMP, MAX_METADATA_BYTES) != read_bounded(
             installed / TIMESTAMP, MAX_METADATA_BYTES
         ):
-            raise TrustError(f"{source} has the installed version with other contents; publish a newer one") from error
-        return load_bundle(installed, now_ns, pseudonym=pseudonym)
-    bundle = _bundle(verified, pseudonym)
+            message = f"{source} has the installed version with other contents; publish a newer one"
+            raise NamedTrustError("other-contents", message) from error
+        return Candidate(bundle=load_bundle(installed, now_ns, pseudonym=pseudonym), files={})
+    return Candidate(bundle=_bundle(verified, pseudonym), files=verified.files)
+
+
+def commit_bundle(candidate: Candidate, installed: Path, now_ns: int) -> None:
+    """Put a verified candidate in force; the caller is the only writer of `installed`.
+
+    Raises:
+        TrustError: where it cannot be written; the old bundle is in force then.
+    """
+    files = candidate.files
+    if not files:
+        return
     before = _files_in_use(installed, now_ns)
     # Roots next to last: a next root may have rotated the key of the timestamp that still lies there.
-    for name in sorted(verified.files.keys() - {TIMESTAMP}, key=lambda name: (name.endswith("root.json"), name)):
-        write_durably(installed / name, verified.files[name])
-    write_durably(installed / TIMESTAMP, verified.files[TIMESTAMP])
-    _forget(installed, keep={*verified.files, *before})
-    return bundle
+    for name in sorted(files.keys() - {TIMESTAMP}, key=lambda name: (name.endswith("root.json"), name)):
+        write_durably(installed / name, files[name])
+    write_durably(installed / TIMESTAMP, files[TIMESTAMP])
+    _forget(installed, keep={*files, *before})
+
+
+def install_bundle(source: Path, installed: Path, now_ns: int, *, pseudonym: bytes | None = None) -> Bundle:
+    """Verify the bundle in `source`, put it in force, and return it; see `judge_bundle` and `commit_bundle`.
+
+    Raises:
+        TrustError: where it is not acceptable or cannot be written; what was installed is untouched.
+    """
+    candidate = judge_bundle(source, installed, now_ns, pseudonym=pseudonym)
+    commit_bundle(candidate, installed, now_ns)
+    return candidate.bundle
 
 
 def _wanted(pseudonym: bytes | None) -> list[str]:
@@ -155,6 +213,11 @@ def _wanted(pseudonym: bytes | None) -> list[str]:
 
 
 def _bundle(verified: Verified, pseudonym: bytes | None) -> Bundle:
+    with naming("contents"):
+        return _believed(verified, pseudonym)
+
+
+def _believed(verified: Verified, pseudonym: bytes | None) -> Bundle:
     mark, targets = verified.mark, verified.targets
     registry, unregistered = agencies(
         decode(targets[REGISTRY_TARGET], RegistryFile, REGISTRY_TARGET).agencies, mark.jurisdiction
@@ -183,7 +246,7 @@ def _bundle(verified: Verified, pseudonym: bytes | None) -> Bundle:
 def _files_in_use(installed: Path, now_ns: int) -> Iterable[str]:
     """Return the files of the bundle that is about to be replaced: another process may be reading them right now."""
     try:
-        return Reader(installed, installed, now_ns).read().files
+        return _read_installed(installed, now_ns).files
     except TrustError:
         return ()  # nothing installed yet, or it is over, so that nobody reads it
 

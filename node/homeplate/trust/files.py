@@ -5,7 +5,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from homeplate.errors import TrustError
+from homeplate.trust.reasons import NOT_WRITTEN, NamedTrustError
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -22,14 +22,16 @@ def read_bounded(path: Path, limit: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise TrustError(f"{path} is no regular file; copy the bundle's folder anew")
+                raise NamedTrustError("unreadable", f"{path} is no regular file; copy the bundle's folder anew")
             data = file.read(limit + 1)
     except FileNotFoundError as error:
-        raise TrustError(f"{path} is missing; copy the whole folder that the custodian published") from error
+        message = f"{path} is missing; copy the whole folder that the custodian published"
+        raise NamedTrustError("missing", message) from error
     except OSError as error:
-        raise TrustError(f"{path} cannot be read: {error.strerror}") from error
+        raise NamedTrustError("unreadable", f"{path} cannot be read: {error.strerror}") from error
     if len(data) > limit:
-        raise TrustError(f"{path} is larger than the {limit} bytes that it may have; it was not read further")
+        message = f"{path} is larger than the {limit} bytes that it may have; it was not read further"
+        raise NamedTrustError("too-large", message)
     return data
 
 
@@ -41,7 +43,7 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """
     temporary = path.with_name(f".{path.name}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with suppress(FileNotFoundError):
             temporary.unlink()
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -52,7 +54,21 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        raise TrustError(f"{path} cannot be written: {error.strerror}; free some space or check its owner") from error
+        message = f"{path} cannot be written: {error.strerror}; free some space or check its owner"
+        raise NamedTrustError(NOT_WRITTEN, message) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with those above it so that a power cut after this leaves it there.
+
+    Raises:
+        OSError: where it cannot be made or synced.
+    """
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

@@ -31,6 +31,7 @@ from tuf.ngclient.config import EnvelopeType
 from homeplate.domain.record import NANOSECONDS
 from homeplate.errors import TrustError
 from homeplate.trust.files import read_bounded
+from homeplate.trust.reasons import NamedTrustError, naming
 from homeplate.trust.schema import RootMark
 
 REGISTRY = "registry"
@@ -47,6 +48,7 @@ PATHS = {REGISTRY: [REGISTRY_TARGET], OPERATOR: [*OPERATOR_TARGETS, HOT_LIST_PAT
 MARK_FIELD = "x-homeplate"
 PINNED_ROOT = "pinned.root.json"
 TIMESTAMP = "timestamp.json"
+NOT_SIGNED = "not-signed"
 TARGETS_FOLDER = "targets"
 
 ONLINE_DAYS = 30
@@ -85,8 +87,11 @@ class Verified:
     files: Mapping[str, bytes]
 
 
-class SameVersionError(TrustError):
+class SameVersionError(NamedTrustError):
     """The folder's timestamp is the installed one already."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("same-version", message)
 
 
 def hot_list_target(pseudonym: bytes) -> str:
@@ -126,10 +131,12 @@ class Reader:
         folder: the folder to read.
         installed: the node's own folder, with its pinned root; equal to `folder` when the node reads what it has.
         now_ns: node time; expiry is judged by it alone.
+        last_root: follow the chain of roots no further than to this version; None follows it to its end.
     """
 
-    def __init__(self, folder: Path, installed: Path, now_ns: int) -> None:
+    def __init__(self, folder: Path, installed: Path, now_ns: int, *, last_root: int | None = None) -> None:
         self._folder = folder
+        self._last_root = last_root
         self._installed = installed
         self.files: dict[str, bytes] = {}
         pinned = read_bounded(installed / PINNED_ROOT, MAX_METADATA_BYTES)
@@ -161,7 +168,8 @@ class Reader:
             if meta is None:
                 raise TrustError(f"the snapshot does not name {role}.json; publish the bundle again")
             self._apply(role, f"{meta.version}.{role}.json", meta)
-        shared = check_roles(self.trusted)
+        with naming("roles"):
+            shared = check_roles(self.trusted)
         targets = self._targets(wanted)
         return Verified(
             mark=self.mark,
@@ -176,6 +184,8 @@ class Reader:
     def _roots(self) -> None:
         """Follow the chain of roots, the node's own first; each is signed by the one before and keeps its mark."""
         for _ in range(MAX_ROOTS):
+            if self.trusted.root.version == self._last_root:
+                return
             name = f"{self.trusted.root.version + 1}.root.json"
             folder = self._installed if (self._installed / name).exists() else self._folder
             if not (folder / name).exists():
@@ -187,7 +197,8 @@ class Reader:
                 raise refused(name, error) from error
             mark = root_mark(root)
             if (mark.demo, mark.jurisdiction) != (self.mark.demo, self.mark.jurisdiction):
-                raise TrustError(f"{name} changes what the pinned root is (demo, jurisdiction); enrol the node anew")
+                message = f"{name} changes what the pinned root is (demo, jurisdiction); enrol the node anew"
+                raise NamedTrustError("other-root", message)
             self.mark = mark
         raise TrustError(f"the bundle has more than {MAX_ROOTS} roots to follow; enrol the node anew")
 
@@ -230,7 +241,8 @@ class Reader:
         except (RepositoryError, ValueError) as error:
             raise refused(name, error) from error
         if signed.unrecognized_fields:
-            raise TrustError(f"{name} has unknown fields: {', '.join(sorted(signed.unrecognized_fields))}")
+            names = ", ".join(sorted(signed.unrecognized_fields))
+            raise NamedTrustError("unknown-fields", f"{name} has unknown fields: {names}")
 
     def _targets(self, wanted: Iterable[str] | None) -> dict[str, bytes]:
         signed = {**self._role(REGISTRY).targets, **self._role(OPERATOR).targets}
@@ -240,7 +252,8 @@ class Reader:
             if target is None:
                 continue
             if target.length > MAX_TARGET_BYTES:
-                raise TrustError(f"{path} has {target.length} bytes; at most {MAX_TARGET_BYTES} are read")
+                message = f"{path} has {target.length} bytes; at most {MAX_TARGET_BYTES} are read"
+                raise NamedTrustError("too-large", message)
             name = stored_name(path, target)
             data = read_bounded(self._folder / name, target.length)
             try:
@@ -256,19 +269,29 @@ class Reader:
         return role
 
 
-def refused(name: str, error: Exception) -> TrustError:
+_WHY: tuple[tuple[type[Exception], str, str], ...] = (
+    (ExpiredMetadataError, "expired", "{name} is expired by node time ({error}); install a newly published bundle"),
+    (BadVersionNumberError, "rolled-back", "{name} is rolled back ({error}); install the newest bundle"),
+    (
+        UnsignedMetadataError,
+        NOT_SIGNED,
+        "{name} is not signed by the keys that may sign it ({error}); do not use this bundle",
+    ),
+    (
+        LengthOrHashMismatchError,
+        "altered",
+        "{name} was altered or is of another publication ({error}); copy the whole folder anew",
+    ),
+    (DeserializationError, "not-metadata", "{name} is not TUF metadata; copy the whole folder anew"),
+)
+
+
+def refused(name: str, error: Exception) -> NamedTrustError:
     """Return the project's error for one of tuf's, saying what is wrong with the file `name` and what to do."""
-    if isinstance(error, ExpiredMetadataError):
-        return TrustError(f"{name} is expired by node time ({error}); install a newly published bundle")
-    if isinstance(error, BadVersionNumberError):
-        return TrustError(f"{name} is rolled back ({error}); install the newest bundle")
-    if isinstance(error, UnsignedMetadataError):
-        return TrustError(f"{name} is not signed by the keys that may sign it ({error}); do not use this bundle")
-    if isinstance(error, LengthOrHashMismatchError):
-        return TrustError(f"{name} was altered or is of another publication ({error}); copy the whole folder anew")
-    if isinstance(error, DeserializationError):
-        return TrustError(f"{name} is not TUF metadata; copy the whole folder anew")
-    return TrustError(f"{name} is refused: {error}")
+    for kind, reason, message in _WHY:
+        if isinstance(error, kind):
+            return NamedTrustError(reason, message.format(name=name, error=error))
+    return NamedTrustError("metadata", f"{name} is refused: {error}")
 
 
 def check_roles(trusted: TrustedMetadataSet) -> bool:

@@ -1,0 +1,45 @@
+"""Builds the bundle service: the process that puts bundles in force. It has no network, no key and no plate."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+from homeplate.app.node import Paths, build_bundler
+from homeplate.clock import SystemClock, utc_text
+from homeplate.config import Config
+from homeplate.store.ledger import Row, read_rows
+
+_SETTLES = frozenset({"bundle.installed", "bundle.unchanged"})
+
+
+def run_bundle_service(config: Config, stop: threading.Event, beat: Callable[[], None], *, once: bool) -> str:
+    """Take what lies in the inbox until `stop` is set, or once; return what that one look came to, in a line.
+
+    Raises:
+        ConfigError: where the folder holds no node.
+        StoreError: where the ledger cannot be written.
+    """
+    paths = Paths.of(config)
+    paths.inbox.mkdir(parents=True, exist_ok=True)
+    bundler = build_bundler(paths, SystemClock(paths.clock, "bundle"))
+    if not once:
+        bundler.run(stop, beat)
+        return ""
+    looked = bundler.look()
+    return f"{looked.installed} put in force, {looked.refused} refused"
+
+
+def last_refusal(paths: Paths) -> Iterator[str]:
+    """Yield why the newest candidate was refused, where it was.
+
+    Raises:
+        LedgerError: where a row of the bundle's log does not verify.
+    """
+    refusal: Row | None = None
+    for row in read_rows(paths.log("bundle")):
+        if row.event in _SETTLES:
+            refusal = None
+        elif row.event == "bundle.refused":
+            refusal = row
+    if refusal is not None:
+        reason = refusal.fields.get("reason")
+        yield f"a candidate was refused at {utc_text(refusal.time_ns)}, the bundle in force stays: {reason}"

@@ -1,0 +1,195 @@
+"""The bundle service: good candidates are put in force, bad ones change nothing and are named in the ledger."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from homeplate import cli
+from homeplate.bundler import Looked
+from homeplate.errors import TrustError
+from homeplate_custodian import provision
+from tests.trust import forge
+from tests.trust.bundling import Place
+from tests.trust.forge import NOW_S, Forge
+from tools import stage
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    folder = forge.custody(tmp_path_factory.mktemp("template") / "custody")
+    forge.published(folder)
+    return folder
+
+
+@pytest.fixture
+def custody(tmp_path, template):
+    return shutil.copytree(template, tmp_path / "custody")
+
+
+@pytest.fixture
+def place(tmp_path, custody):
+    made = Place(tmp_path / "node", custody)
+    made.bundler.take(custody / "bundle")
+    return made
+
+
+def bring(place, custody, name="new"):
+    return shutil.copytree(custody / "bundle", place.inbox / name)
+
+
+def test_a_candidate_in_the_inbox_is_put_in_force_and_taken_out(place, custody):
+    forge.published(custody, NOW_S + 1)
+    bring(place, custody)
+    assert place.bundler.look() == Looked(installed=1)
+    assert place.version() == 2
+    assert list(place.inbox.iterdir()) == []
+    assert [row.event for row in place.rows()] == ["bundle.installing", "bundle.installed"] * 2
+    assert place.rows()[-1].fields == {
+        "version": 2, "root_version": 1, "demo": False, "independent": True, "origin": "inbox",
+    }  # fmt: skip
+
+
+def test_the_newest_of_several_candidates_is_in_force_whatever_their_names(place, custody):
+    forge.published(custody, NOW_S + 1)
+    bring(place, custody, "b")
+    forge.published(custody, NOW_S + 2)
+    bring(place, custody, "a")
+    assert place.bundler.look() == Looked(installed=1, refused=1)
+    assert place.version() == 3
+
+
+def test_a_folder_that_is_still_being_copied_is_left_alone(place, custody):
+    forge.published(custody, NOW_S + 1)
+    copying = bring(place, custody, ".new")
+    assert place.bundler.look() == Looked()
+    copying.rename(place.inbox / "new")
+    assert place.bundler.look() == Looked(installed=1)
+
+
+def unsigned(custody):
+    Forge(custody).edit("registry", lambda _: None, signs="operator")
+
+
+def altered(custody):
+    next((custody / "bundle" / "targets").glob("*.rules.json")).write_bytes(b"{}")
+
+
+def expired(custody):
+    forged = Forge(custody)
+    forged.edit("registry", lambda signed: signed.update(expires="2026-01-01T00:00:00Z"))
+    forged.seal()
+
+
+def too_large(custody):
+    path = custody / "bundle" / "2.operator.json"
+    path.write_bytes(path.read_bytes() + b" " * 2_000_000)
+
+
+BAD = {
+    "not-signed": unsigned,
+    "altered": altered,
+    "expired": expired,
+    "too-large": too_large,
+    "missing": lambda custody: (custody / "bundle" / "timestamp.json").unlink(),
+    "not-metadata": lambda custody: (custody / "bundle" / "timestamp.json").write_bytes(b"{}"),
+    "unknown-fields": lambda custody: Forge(custody).edit("operator", lambda signed: signed.update(surprise=1)),
+    "contents": lambda custody: Forge(custody).target("operator", "rules.json", b"{}"),
+    "roles": lambda custody: Forge(custody).target("registry", "rules.json", b"{}"),
+}
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_a_bad_candidate_changes_nothing_and_its_reason_is_in_the_ledger_by_name(place, custody, reason):
+    forge.published(custody, NOW_S + 1)
+    BAD[reason](custody)
+    bring(place, custody)
+    before = {path: path.read_bytes() for path in place.installed.rglob("*") if path.is_file()}
+    assert place.bundler.look() == Looked(refused=1)
+    assert {path: path.read_bytes() for path in place.installed.rglob("*") if path.is_file()} == before
+    assert place.version() == 1
+    (row,) = place.rows("bundle.refused")
+    assert row.fields["reason"].startswith(f"{reason}: ")
+    assert str(place.inbox) not in row.fields["reason"]
+    assert list(place.inbox.iterdir()) == []
+
+
+def test_an_older_candidate_is_refused_as_rolled_back(place, custody, tmp_path):
+    shutil.copytree(custody / "bundle", tmp_path / "old")
+    forge.published(custody, NOW_S + 1)
+    place.bundler.take(custody / "bundle")
+    with pytest.raises(TrustError):
+        place.bundler.take(tmp_path / "old")
+    assert place.rows()[-1].fields["reason"].startswith("rolled-back: ")
+    assert place.version() == 2
+
+
+def test_the_same_refusal_again_is_counted_and_not_written_again(place, custody):
+    forge.published(custody, NOW_S + 1)
+    altered(custody)
+    for number in range(4):
+        bring(place, custody, f"try-{number}")
+        place.bundler.look()
+    assert len(place.rows("bundle.refused")) == 1
+    place.now_s += 7200
+    bring(place, custody, "an-hour-later")
+    place.bundler.look()
+    counts = [row.fields.get("repeats", 0) for row in place.rows("bundle.refused")]
+    assert counts == [0, 3, 0]
+
+
+def test_a_candidate_that_is_a_link_is_removed_without_being_followed(place, custody):
+    forge.published(custody, NOW_S + 1)
+    (place.inbox / "link").symlink_to(custody / "bundle")
+    assert place.bundler.look() == Looked(refused=1)
+    assert (custody / "bundle" / "timestamp.json").exists()
+    assert list(place.inbox.iterdir()) == []
+    assert place.version() == 1
+
+
+def test_a_service_without_an_inbox_goes_on(place):
+    place.inbox.rmdir()
+    assert place.bundler.look() == Looked()
+
+
+def homeplate(node, *arguments):
+    return CliRunner().invoke(cli.main, ["--config", str(node.config), *arguments])
+
+
+def test_check_says_why_a_candidate_was_refused_until_a_good_one_comes(simulation_node, tmp_path):
+    published = provision.publish_bundle(simulation_node.custody, now_s=stage.now_s())
+    bad = shutil.copytree(published, tmp_path / "bad")
+    document = json.loads((bad / "timestamp.json").read_bytes())
+    document["signed"]["version"] += 1
+    (bad / "timestamp.json").write_text(json.dumps(document))
+    assert homeplate(simulation_node, "bundle", "install", str(bad)).exit_code == 6
+    said = homeplate(simulation_node, "check").output
+    assert "note  bundle: a candidate was refused at " in said
+    assert "the bundle in force stays: not-signed: timestamp.json is not signed" in said
+    assert homeplate(simulation_node, "bundle", "install", str(published)).exit_code == 0
+    assert "a candidate was refused" not in homeplate(simulation_node, "check").output
+
+
+def test_a_person_installs_a_bundle_while_the_service_runs(simulation_node):
+    command = [sys.executable, "-m", "homeplate.cli", "--config", str(simulation_node.config)]
+    paths = simulation_node.paths
+    with subprocess.Popen([*command, "bundle", "serve"], stderr=subprocess.PIPE, text=True) as service:
+        try:
+            published = provision.publish_bundle(simulation_node.custody, now_s=stage.now_s())
+            assert homeplate(simulation_node, "bundle", "install", str(published)).exit_code == 0
+            newest = provision.publish_bundle(simulation_node.custody, now_s=stage.now_s())
+            shutil.copytree(newest, paths.inbox / ".coming")
+            (paths.inbox / ".coming").rename(paths.inbox / "coming")
+            while list(paths.inbox.iterdir()):
+                assert service.poll() is None
+        finally:
+            service.terminate()
+        assert service.wait(20) == 0, service.stderr.read()
+    output = homeplate(simulation_node, "ledger", "show", "bundle").output.splitlines()
+    assert [line.split("origin=")[1].split()[0] for line in output if " bundle.installed " in line][-2:] == [
+        "command",
+        "inbox",
+    ]

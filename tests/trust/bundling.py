@@ -1,0 +1,49 @@
+"""A node's side of bundles for tests: a bundler over a custody of `forge`, at a time that the test sets."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from homeplate.bundler import BundleLog, Bundler
+from homeplate.clock import NANOSECONDS, Readers, SystemClock
+from homeplate.store.ledger import read_rows
+from homeplate.trust.bundle import load_bundle
+from tests.trust import forge
+from tests.trust.forge import NOW_S, PSEUDONYM
+
+
+@dataclass
+class Place:
+    """A node's data folder with a pinned root, and what puts bundles in force there."""
+
+    folder: Path
+    custody: Path
+    now_s: int = NOW_S
+    bundler: Bundler = field(init=False)
+
+    def __post_init__(self):
+        self.installed, self.inbox = self.folder / "bundle", self.folder / "inbox"
+        self.log = self.folder / "ledger" / "bundle.log"
+        self.inbox.mkdir(parents=True, exist_ok=True)
+        forge.node(self.installed, self.custody)
+        self.restart()
+
+    def restart(self):
+        """Start the service anew, as after a crash."""
+        readers = Readers(
+            boot_id=lambda: "boot", boot_ns=lambda: (self.now_s - NOW_S + 1) * NANOSECONDS, wall_ns=self.wall
+        )
+        self.clock = SystemClock(self.folder / "clock", "bundle", readers=readers)
+        self.bundler = self.made(BundleLog(self.log, self.clock))
+
+    def made(self, ledger):
+        return Bundler(installed=self.installed, inbox=self.inbox, pseudonym=PSEUDONYM, clock=self.clock, ledger=ledger)
+
+    def wall(self):
+        return self.now_s * NANOSECONDS
+
+    def version(self):
+        """Return the version that is in force."""
+        return load_bundle(self.installed, self.now_s * NANOSECONDS).version
+
+    def rows(self, *events):
+        return [row for row in read_rows(self.log) if not events or row.event in events]
