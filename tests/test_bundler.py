@@ -4,16 +4,20 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 from click.testing import CliRunner
 
 from homeplate import cli
 from homeplate.bundler import Looked
+from homeplate.domain.record import DAY_SECONDS
 from homeplate.errors import TrustError
+from homeplate.policy.egress import CLOSE_EARLY_S
+from homeplate.trust.files import write_durably
 from homeplate_custodian import provision
 from tests.trust import forge
-from tests.trust.bundling import Place
+from tests.trust.bundling import Place, openings_in
 from tests.trust.forge import NOW_S, Forge
 from tools import stage
 
@@ -37,6 +41,16 @@ def place(tmp_path, custody):
     return made
 
 
+def wait_until(condition):
+    """Wait for another thread's work."""
+    pause = threading.Event()
+    for _ in range(1000):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise AssertionError("it did not happen in time")
+
+
 def bring(place, custody, name="new"):
     return shutil.copytree(custody / "bundle", place.inbox / name)
 
@@ -47,8 +61,9 @@ def test_a_candidate_in_the_inbox_is_put_in_force_and_taken_out(place, custody):
     assert place.bundler.look() == Looked(installed=1)
     assert place.version() == 2
     assert list(place.inbox.iterdir()) == []
-    assert [row.event for row in place.rows()] == ["bundle.installing", "bundle.installed"] * 2
-    assert place.rows()[-1].fields == {
+    bundles = [row for row in place.rows() if row.event.startswith("bundle.")]
+    assert [row.event for row in bundles] == ["bundle.installing", "bundle.installed"] * 2
+    assert bundles[-1].fields == {
         "version": 2, "root_version": 1, "demo": False, "independent": True, "origin": "inbox",
     }  # fmt: skip
 
@@ -155,6 +170,110 @@ def test_a_service_without_an_inbox_goes_on(place):
     assert place.bundler.look() == Looked()
 
 
+HOME, OLD, NEW = ("192.0.2.7", "8883"), ("192.0.2.8", "8883"), ("192.0.2.9", "8883")
+
+
+def change_recipient(custody, gone, come, address):
+    """Let the next bundle name another second recipient than the last one."""
+    if gone:
+        provision.revoke_grant(custody, gone)
+    forge.add_agency(custody, come, f"{come} Police Department", network=address)
+    forge.add_grant(custody, come)
+
+
+@pytest.fixture
+def changing(place, custody):
+    """A node whose bundle names a home and an old broker, and in its inbox one that names the home and a new one."""
+    change_recipient(custody, None, "Oldtown", OLD[0])
+    forge.published(custody, NOW_S + 1)
+    place.bundler.take(custody / "bundle")
+    assert place.opened() == {HOME, OLD}
+    change_recipient(custody, "Oldtown", "Newtown", NEW[0])
+    forge.published(custody, NOW_S + 2)
+    bring(place, custody)
+    return place
+
+
+class Applying:
+    """What applies the rules on a node: notes each text, and which bundle is in force while it does."""
+
+    def __init__(self, place):
+        self.place, self.seen, self.stop = place, [], threading.Event()
+        self.rules, self.applied = place.egress / "uplink.nft", place.egress / "applied"
+        self.applied.write_bytes(self.rules.read_bytes())
+
+    def work(self):
+        while not self.stop.wait(0.001):
+            if (text := self.rules.read_bytes()) != self.applied.read_bytes():
+                self.seen.append((openings_in(text.decode()), self.place.version()))
+                write_durably(self.applied, text)
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self.work)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        wait_until(lambda: self.rules.read_bytes() == self.applied.read_bytes())
+        self.stop.set()
+        self.thread.join()
+
+
+def test_what_a_new_bundle_removes_is_closed_before_it_is_in_force_and_what_it_adds_is_opened_after(changing):
+    with Applying(changing) as applying:
+        assert changing.bundler.look() == Looked(installed=1)
+    assert applying.seen == [({HOME}, 2), ({HOME, NEW}, 3)]
+
+
+def test_rules_that_nobody_applies_keep_the_old_bundle_in_force_and_the_candidate_in_the_inbox(changing):
+    (changing.egress / "applied").write_bytes(b"something older")
+    changing.wait_s = 0.1
+    changing.restart()
+    assert changing.bundler.look() == Looked(refused=1)
+    assert changing.version() == 2
+    assert changing.opened() == {HOME, OLD}
+    assert changing.rows("bundle.refused")[0].fields["reason"].startswith("egress-not-applied: ")
+    (changing.egress / "applied").unlink()
+    assert changing.bundler.look() == Looked(installed=1)
+    assert changing.opened() == {HOME, NEW}
+
+
+def test_a_grant_that_ends_is_closed_before_it_does_and_a_bundle_that_ends_closes_everything(place, custody):
+    forge.add_grant(custody, forge.SAN_DIEGO, expires_s=NOW_S + 1000)
+    forge.published(custody, NOW_S + 1)
+    place.bundler.take(custody / "bundle")
+    assert place.opened() == {HOME}
+    place.now_s = NOW_S + 1000 - CLOSE_EARLY_S
+    place.bundler.look()
+    assert place.opened() == set()
+    forge.add_grant(custody, forge.SAN_DIEGO)
+    forge.published(custody, place.now_s)
+    place.bundler.take(custody / "bundle")
+    assert place.opened() == {HOME}
+    place.now_s += 30 * DAY_SECONDS - CLOSE_EARLY_S
+    place.bundler.look()
+    assert place.opened() == set()
+    place.now_s += CLOSE_EARLY_S
+    place.bundler.look()
+    assert place.opened() == set()
+    assert [row.fields["openings"] for row in place.rows("egress.changed")] == [1, 0, 1, 0]
+
+
+def test_what_somebody_wrote_into_the_rules_is_gone_after_the_next_look(place):
+    (place.egress / "uplink.conf").write_text("[Service]\n")
+    (place.egress / "uplink.nft").unlink()
+    place.bundler.look()
+    assert "IPAddressDeny=any" in (place.egress / "uplink.conf").read_text()
+    assert place.opened() == {HOME}
+
+
+def test_a_node_without_a_bundle_in_force_allows_nothing(tmp_path, custody):
+    bare = Place(tmp_path / "bare", custody)
+    bare.bundler.look()
+    assert bare.opened() == set()
+    assert "IPAddressAllow=1" not in (bare.egress / "uplink.conf").read_text()
+
+
 def homeplate(node, *arguments):
     return CliRunner().invoke(cli.main, ["--config", str(node.config), *arguments])
 
@@ -171,6 +290,29 @@ def test_check_says_why_a_candidate_was_refused_until_a_good_one_comes(simulatio
     assert "the bundle in force stays: not-signed: timestamp.json is not signed" in said
     assert homeplate(simulation_node, "bundle", "install", str(published)).exit_code == 0
     assert "a candidate was refused" not in homeplate(simulation_node, "check").output
+
+
+def test_the_command_prints_the_rules_that_the_service_wrote(simulation_node):
+    folder = simulation_node.paths.egress
+    assert (
+        homeplate(simulation_node, "bundle", "egress", "--format", "systemd").stdout
+        == (folder / "uplink.conf").read_text()
+    )
+    assert (
+        homeplate(simulation_node, "bundle", "egress", "--format", "nftables").stdout
+        == (folder / "uplink.nft").read_text()
+    )
+    shown = homeplate(simulation_node, "bundle", "egress", "--format", "nftables", "--user", "1234").stdout
+    assert "meta skuid 1234 jump uplink" in shown
+
+
+def test_the_command_allows_nothing_where_no_bundle_is_in_force(simulation_node):
+    (simulation_node.paths.bundle / "timestamp.json").unlink()
+    shown = homeplate(simulation_node, "bundle", "egress", "--format", "systemd")
+    assert shown.exit_code == 6
+    assert "IPAddressDeny=any\n" in shown.stdout
+    assert "127.0.0.1" not in shown.stdout
+    assert "nothing is allowed: " in shown.stderr
 
 
 def test_a_person_installs_a_bundle_while_the_service_runs(simulation_node):

@@ -16,16 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from homeplate.clock import NANOSECONDS
+from homeplate.clock import NANOSECONDS, perf_ns
 from homeplate.domain.record import DAY_SECONDS
-from homeplate.errors import StoreError, TrustError
+from homeplate.errors import ClockError, StoreError, TrustError
+from homeplate.policy.egress import Opening, common, nftables, openings, systemd_drop_in
 from homeplate.ports import Clock, Ledger
 from homeplate.store.ledger import CoalescingLedger, MerkleLog, Value, fit
 from homeplate.trust.bundle import Bundle, Candidate, commit_bundle, judge_bundle
+from homeplate.trust.files import read_bounded, write_durably
+from homeplate.trust.installed import InstalledBundle
 from homeplate.trust.metadata import ONLINE_DAYS
 from homeplate.trust.reasons import NOT_WRITTEN, NamedTrustError, reason_of
 
 POLL_S = 2.0
+APPLY_S = 10.0
+NOT_APPLIED = "egress-not-applied"
+_MAX_RULES_BYTES = 4 * 1024 * 1024
 REPEATED = frozenset({"bundle.refused", "bundle.unchanged"})
 _REPEATS_WINDOW_NS = 3600 * NANOSECONDS
 # A name that does not begin with a dot: a folder is copied under one that does, and renamed when it is whole.
@@ -61,6 +67,63 @@ class BundleLog(Ledger):
             log.append(event, **fields)
 
 
+def openings_of(bundle: Bundle, now_s: int) -> frozenset[Opening]:
+    """Return what the kernel lets uplink reach under a bundle at `now_s`, seconds since 1970."""
+    return openings(
+        bundle.registry,
+        bundle.allowlist,
+        bundle.jurisdiction,
+        now_s,
+        ends_s=bundle.expires_s,
+        unregistered=bundle.unregistered,
+    )
+
+
+class EgressFiles:
+    """The kernel's rules as two files, for what applies them with more rights than this process has.
+
+    Where `applied` is there, something applies them: it holds the nftables file that is in force, and is waited for.
+
+    Args:
+        folder: `uplink.conf` (systemd), `uplink.nft` (nftables) and `applied` lie here.
+        user: uplink's, by name or number.
+        wait_s: how long a change may take to be applied.
+    """
+
+    def __init__(self, folder: Path, *, user: str, wait_s: float = APPLY_S) -> None:
+        self._folder, self._user, self._wait_s = folder, user, wait_s
+
+    def write(self, opened: frozenset[Opening]) -> bool:
+        """Write the rules where they differ from what is there; tell whether they did.
+
+        Raises:
+            TrustError: where they cannot be written.
+        """
+        texts = {"uplink.conf": systemd_drop_in(opened), "uplink.nft": nftables(opened, user=self._user)}
+        changed = [name for name, text in texts.items() if self._read(name) != text.encode()]
+        for name in changed:
+            write_durably(self._folder / name, texts[name].encode())
+        return bool(changed)
+
+    def await_applied(self) -> None:
+        """Wait until the rules that were written are in force.
+
+        Raises:
+            NamedTrustError: `egress-not-applied`, where that takes too long.
+        """
+        until, pause = perf_ns() + int(self._wait_s * NANOSECONDS), threading.Event()
+        while (applied := self._read("applied")) is not None and applied != self._read("uplink.nft"):
+            if perf_ns() > until:
+                message = f"{self._folder}: the rules of uplink.nft were not applied in time; see what applies them"
+                raise NamedTrustError(NOT_APPLIED, message)
+            pause.wait(0.05)
+
+    def _read(self, name: str) -> bytes | None:
+        with suppress(NamedTrustError):
+            return read_bounded(self._folder / name, _MAX_RULES_BYTES)
+        return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
     """What one look at the inbox came to, in candidates."""
@@ -72,17 +135,29 @@ class Looked:
 class Bundler:
     """Puts bundles in force. One a node at a time: the service and the command take turns at the bundle's folder."""
 
-    def __init__(self, *, installed: Path, inbox: Path, pseudonym: bytes, clock: JudgingClock, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        *,
+        installed: Path,
+        inbox: Path,
+        egress: EgressFiles,
+        pseudonym: bytes,
+        clock: JudgingClock,
+        ledger: Ledger,
+    ) -> None:
         """Compose it.
 
         Args:
             installed: the node's bundle folder, with its pinned root.
             inbox: where candidates are put, one folder each.
+            egress: the kernel's rules for uplink.
             pseudonym: the node's, 16 bytes.
             clock: node time.
             ledger: the bundle's own log, opened for each row.
         """
-        self._installed, self._inbox, self._pseudonym, self._clock = installed, inbox, pseudonym, clock
+        self._installed, self._inbox, self._egress = installed, inbox, egress
+        self._pseudonym, self._clock = pseudonym, clock
+        self._bundle = InstalledBundle(installed)
         self._ledger = CoalescingLedger(ledger, clock, events=REPEATED, window_ns=_REPEATS_WINDOW_NS)
         self._stuck: dict[str, tuple[int, int]] = {}
 
@@ -100,7 +175,7 @@ class Bundler:
             self._ledger.flush()
 
     def look(self) -> Looked:
-        """Judge every candidate in the inbox, in the order of their names, and take it out of there.
+        """Judge every candidate in the inbox, in the order of their names, and take it out; see that the rules fit.
 
         Raises:
             ClockError: where node time cannot be told; the candidates stay.
@@ -114,9 +189,10 @@ class Bundler:
                     installed += 1
                 except TrustError as error:  # it is in the ledger; the bundle in force stays
                     refused += 1
-                    if reason_of(error) == NOT_WRITTEN:
-                        continue  # nothing is wrong with the candidate: it waits for a disk that can be written
+                    if reason_of(error) in {NOT_WRITTEN, NOT_APPLIED}:
+                        continue  # nothing is wrong with the candidate: it waits until the machine is mended
                 self._remove(folder)
+            self._refresh()
         return Looked(installed=installed, refused=refused)
 
     def take(self, folder: Path) -> Bundle:
@@ -128,7 +204,9 @@ class Bundler:
             StoreError: where the ledger cannot be written.
         """
         with self._alone():
-            return self._take(folder, "command")
+            bundle = self._take(folder, "command")
+            self._refresh()
+            return bundle
 
     def note(self, event: str, **fields: Value) -> None:
         """Write a row that belongs to an installation.
@@ -168,7 +246,25 @@ class Bundler:
         # Before the commit: a bundle that a crash left in force is in the ledger too.
         bundle = candidate.bundle
         self._ledger.append("bundle.installing", version=bundle.version, root_version=bundle.root_version)
+        now_s = now_ns // NANOSECONDS
+        wanted = openings_of(bundle, now_s)
+        # What the new bundle does not name is closed before it is in force, what only it names is opened after.
+        if self._egress.write(common(self._open_now(), wanted)):
+            self._egress.await_applied()
         commit_bundle(candidate, self._installed, now_ns)
+
+    def _refresh(self) -> None:
+        """Write the rules of the bundle in force at this moment: what lapses is closed here."""
+        opened = self._open_now()
+        if self._egress.write(opened):
+            self._ledger.append("egress.changed", openings=len(opened))
+
+    def _open_now(self) -> frozenset[Opening]:
+        """Return what the bundle in force opens; nothing where there is none, or no time that can be believed."""
+        with suppress(TrustError, ClockError):
+            now_ns = self._clock.now_ns()
+            return openings_of(self._bundle(now_ns), now_ns // NANOSECONDS)
+        return frozenset()
 
     def _candidates(self) -> list[Path]:
         try:

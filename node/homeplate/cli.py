@@ -243,6 +243,21 @@ def bundle_serve(context: click.Context, once: bool) -> None:  # noqa: FBT001 - 
         click.echo(line)
 
 
+@bundle.command("egress")
+@click.option("--format", "form", type=click.Choice(["systemd", "nftables"]), required=True)
+@click.option("--user", help="Uplink's user, by name or number; the configuration's where left out.")
+@click.pass_context
+def bundle_egress(context: click.Context, form: str, user: str | None) -> None:
+    """Print what the kernel lets uplink reach at this moment; where no bundle is in force, nothing."""
+    from homeplate.app.bundle import egress_text
+
+    text, why = egress_text(_config(context), form=form, user=user)
+    click.echo(text, nl=False)
+    if why is not None:
+        click.echo(f"nothing is allowed: {why}", err=True)
+        context.exit(TrustError.exit_code)
+
+
 @bundle.command("show")
 @click.pass_context
 def bundle_show(context: click.Context) -> None:

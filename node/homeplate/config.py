@@ -7,6 +7,7 @@ Nothing here can widen what the signed bundle allows: `[narrow]` only takes away
 import re
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -15,6 +16,7 @@ from homeplate.domain.provider import Provider
 from homeplate.domain.source import MINIMUM_PLATE_WIDTH, Polygon, SourceKind, SourceSettings
 from homeplate.errors import ConfigError
 from homeplate.policy.disclosure import Narrowing
+from homeplate.policy.egress import UPLINK_USER
 from homeplate.policy.retention import duration_s
 
 DEFAULT_PATH = Path("/etc/homeplate/homeplate.toml")
@@ -32,6 +34,8 @@ class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Memory-backed: slot keys shorter than a day live here and die with the power."""
     allow_swap: bool = False
     """True only where swap is encrypted or memory-backed in a way that the node cannot see."""
+    uplink_user: Annotated[str, msgspec.Meta(pattern=r"^([a-z_][a-z0-9_-]{0,31}|[0-9]{1,10})\Z")] = UPLINK_USER
+    """Whose packets the kernel's rules judge."""
 
 
 class ModelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,14 +1,20 @@
 """A node's side of bundles for tests: a bundler over a custody of `forge`, at a time that the test sets."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from homeplate.bundler import BundleLog, Bundler
+from homeplate.bundler import BundleLog, Bundler, EgressFiles
 from homeplate.clock import NANOSECONDS, Readers, SystemClock
 from homeplate.store.ledger import read_rows
 from homeplate.trust.bundle import load_bundle
 from tests.trust import forge
 from tests.trust.forge import NOW_S, PSEUDONYM
+
+
+def openings_in(rules):
+    """Return the addresses and ports of an nftables file."""
+    return set(re.findall(r"([0-9a-f.:/]+) \. (\d+)", rules))
 
 
 @dataclass
@@ -18,10 +24,12 @@ class Place:
     folder: Path
     custody: Path
     now_s: int = NOW_S
+    wait_s: float = 10.0
     bundler: Bundler = field(init=False)
 
     def __post_init__(self):
         self.installed, self.inbox = self.folder / "bundle", self.folder / "inbox"
+        self.egress = self.folder / "egress"
         self.log = self.folder / "ledger" / "bundle.log"
         self.inbox.mkdir(parents=True, exist_ok=True)
         forge.node(self.installed, self.custody)
@@ -36,7 +44,14 @@ class Place:
         self.bundler = self.made(BundleLog(self.log, self.clock))
 
     def made(self, ledger):
-        return Bundler(installed=self.installed, inbox=self.inbox, pseudonym=PSEUDONYM, clock=self.clock, ledger=ledger)
+        return Bundler(
+            installed=self.installed,
+            inbox=self.inbox,
+            egress=EgressFiles(self.egress, user="0", wait_s=self.wait_s),
+            pseudonym=PSEUDONYM,
+            clock=self.clock,
+            ledger=ledger,
+        )
 
     def wall(self):
         return self.now_s * NANOSECONDS
@@ -44,6 +59,10 @@ class Place:
     def version(self):
         """Return the version that is in force."""
         return load_bundle(self.installed, self.now_s * NANOSECONDS).version
+
+    def opened(self):
+        """Return the openings that the nftables file on the disk names."""
+        return openings_in((self.egress / "uplink.nft").read_text())
 
     def rows(self, *events):
         return [row for row in read_rows(self.log) if not events or row.event in events]

@@ -4,9 +4,13 @@ import threading
 from collections.abc import Callable, Iterator
 
 from homeplate.app.node import Paths, build_bundler
-from homeplate.clock import SystemClock, utc_text
+from homeplate.bundler import openings_of
+from homeplate.clock import NANOSECONDS, SystemClock, utc_text
 from homeplate.config import Config
+from homeplate.errors import ClockError, TrustError
+from homeplate.policy.egress import Opening, nftables, systemd_drop_in
 from homeplate.store.ledger import Row, read_rows
+from homeplate.trust.bundle import load_bundle
 
 _SETTLES = frozenset({"bundle.installed", "bundle.unchanged"})
 
@@ -20,12 +24,33 @@ def run_bundle_service(config: Config, stop: threading.Event, beat: Callable[[],
     """
     paths = Paths.of(config)
     paths.inbox.mkdir(parents=True, exist_ok=True)
-    bundler = build_bundler(paths, SystemClock(paths.clock, "bundle"))
+    bundler = build_bundler(config, SystemClock(paths.clock, "bundle"))
     if not once:
         bundler.run(stop, beat)
         return ""
     looked = bundler.look()
     return f"{looked.installed} put in force, {looked.refused} refused"
+
+
+def egress_text(config: Config, *, form: str, user: str | None) -> tuple[str, str | None]:
+    """Return the kernel's rules for uplink at this moment, and why they allow nothing where no bundle is in force.
+
+    Args:
+        config: the node's.
+        form: "systemd" or "nftables".
+        user: uplink's; None takes the configuration's.
+    """
+    paths = Paths.of(config)
+    opened: frozenset[Opening] = frozenset()
+    why: str | None = None
+    try:
+        now_ns = SystemClock(paths.clock, "check").now_ns()
+        opened = openings_of(load_bundle(paths.bundle, now_ns), now_ns // NANOSECONDS)
+    except (TrustError, ClockError) as error:
+        why = str(error)
+    if form == "systemd":
+        return systemd_drop_in(opened), why
+    return nftables(opened, user=user or config.node.uplink_user), why
 
 
 def last_refusal(paths: Paths) -> Iterator[str]:

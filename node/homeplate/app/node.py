@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from homeplate.bundler import BundleLog, Bundler
+from homeplate.bundler import BundleLog, Bundler, EgressFiles
 from homeplate.clock import SystemClock
 from homeplate.config import Config
 from homeplate.domain.agency import KemKind
@@ -92,6 +92,11 @@ class Paths:
     def inbox(self) -> Path:
         """Candidates for the next bundle; whoever brings one puts it here, and the bundle service takes it out."""
         return self.data / "inbox"
+
+    @property
+    def egress(self) -> Path:
+        """The kernel's rules for uplink."""
+        return self.data / "egress"
 
     @property
     def spool(self) -> Path:
@@ -277,22 +282,24 @@ def install(config: Config, folder: Path, certificate: Path | None, clock: Syste
         ConfigError: where the certificate is not for this node's key.
     """
     paths = Paths.of(config)
-    bundler = build_bundler(paths, clock)
+    bundler = build_bundler(config, clock)
     if certificate is not None:
         _install_certificate(paths, certificate)
         bundler.note("bundle.certificate-installed")
     return bundler.take(folder)
 
 
-def build_bundler(paths: Paths, clock: SystemClock) -> Bundler:
+def build_bundler(config: Config, clock: SystemClock) -> Bundler:
     """Return what puts bundles in force, for the service and for the command.
 
     Raises:
         ConfigError: where the folder holds no node.
     """
+    paths = Paths.of(config)
     return Bundler(
         installed=paths.bundle,
         inbox=paths.inbox,
+        egress=EgressFiles(paths.egress, user=config.node.uplink_user),
         pseudonym=load_identity(paths).raw,
         clock=clock,
         ledger=BundleLog(paths.log("bundle"), clock),
