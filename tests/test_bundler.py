@@ -1,6 +1,7 @@
 """The bundle service: good candidates are put in force, bad ones change nothing and are named in the ledger."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -274,6 +275,26 @@ def test_a_node_without_a_bundle_in_force_allows_nothing(tmp_path, custody):
     assert "IPAddressAllow=1" not in (bare.egress / "uplink.conf").read_text()
 
 
+def warned(place):
+    return [row.fields["what"] for row in place.rows("bundle.ending")]
+
+
+def test_a_row_says_once_that_something_begins_to_end_soon_over_restarts_too(place, custody):
+    assert warned(place) == []
+    place.now_s += 16 * DAY_SECONDS
+    for _ in range(2):
+        place.bundler.look()
+        place.restart()
+    assert warned(place) == ["snapshot", "timestamp"]
+    assert place.rows("bundle.ending")[0].fields["ends"] == "2026-10-21"
+    forge.published(custody, place.now_s)
+    place.bundler.take(custody / "bundle")
+    assert warned(place) == ["snapshot", "timestamp"]
+    place.now_s += 17 * DAY_SECONDS
+    place.bundler.look()
+    assert warned(place) == ["snapshot", "timestamp"] * 2
+
+
 def homeplate(node, *arguments):
     return CliRunner().invoke(cli.main, ["--config", str(node.config), *arguments])
 
@@ -313,6 +334,23 @@ def test_the_command_allows_nothing_where_no_bundle_is_in_force(simulation_node)
     assert "IPAddressDeny=any\n" in shown.stdout
     assert "127.0.0.1" not in shown.stdout
     assert "nothing is allowed: " in shown.stderr
+
+
+def test_check_names_what_ends_soon_with_its_day_and_the_next_step(simulation_node):
+    assert " ends on " not in homeplate(simulation_node, "check").output
+    said = homeplate(simulation_node, "check", "--warn-days", "366").output
+    for what in ("root", "top-role", "registry", "allowlist", "snapshot", "timestamp", f"grant {stage.AGENCY}"):
+        assert re.search(
+            rf"note  bundle: {what} ends on \d{{4}}-\d\d-\d\d \(in \d+ days\): .*homeplate-custodian", said
+        )
+
+
+def test_check_says_where_one_body_holds_both_roles(tmp_path):
+    for body, says in (("State registry", False), ("demo  CITY", True)):
+        node = stage.build(tmp_path / body, registry_body=body)
+        said = homeplate(node, "check").output
+        node.runtime.cleanup()
+        assert ("this node cannot prove that its recipients are in state" in said) == says
 
 
 def test_a_person_installs_a_bundle_while_the_service_runs(simulation_node):

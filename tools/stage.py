@@ -105,6 +105,7 @@ def build(
     hot_list: Iterable[str] = (),
     kem: KemKind = KemKind.X25519,
     demo: bool = True,
+    registry_body: str = "Demo State Registry",
 ) -> Stage:
     """Make a deployment in `folder`.
 
@@ -115,10 +116,11 @@ def build(
         hot_list: plates that are wanted.
         kem: of the agency's sealing key.
         demo: mark the root `demo`; without it nothing publishes everything.
+        registry_body: who says what an agency is; the operator is "Demo City".
     """
     custody, now = folder / "custody", now_s()
     folder.mkdir(parents=True, exist_ok=True)
-    provision.init(custody, registry_body="Demo State Registry", operator_body="Demo City", now_s=now, demo=demo)
+    provision.init(custody, registry_body=registry_body, operator_body="Demo City", now_s=now, demo=demo)
     server = issue_server(custody / "authority", tls_name=TLS_NAME, addresses=["127.0.0.1"], now_s=now)
     port = free_port()
     provision.add_agency(

@@ -20,8 +20,9 @@ from homeplate.clock import NANOSECONDS, perf_ns
 from homeplate.domain.record import DAY_SECONDS
 from homeplate.errors import ClockError, StoreError, TrustError
 from homeplate.policy.egress import Opening, common, nftables, openings, systemd_drop_in
-from homeplate.ports import Clock, Ledger
-from homeplate.store.ledger import CoalescingLedger, MerkleLog, Value, fit
+from homeplate.policy.expiry import endings
+from homeplate.ports import Clock
+from homeplate.store.ledger import CoalescingLedger, MerkleLog, Row, Value, fit, read_rows
 from homeplate.trust.bundle import Bundle, Candidate, commit_bundle, judge_bundle
 from homeplate.trust.files import read_bounded, write_durably
 from homeplate.trust.installed import InstalledBundle
@@ -51,7 +52,7 @@ class JudgingClock(Clock, Protocol):
         ...
 
 
-class BundleLog(Ledger):
+class BundleLog:
     """The bundle's log, opened for each row: the service and the command write to it by turns, under one lock."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -65,6 +66,14 @@ class BundleLog(Ledger):
         """
         with MerkleLog(self._path, self._clock) as log:
             log.append(event, **fields)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows that were written so far.
+
+        Raises:
+            LedgerError: at the first row that does not verify.
+        """
+        return read_rows(self._path)
 
 
 def openings_of(bundle: Bundle, now_s: int) -> frozenset[Opening]:
@@ -143,7 +152,7 @@ class Bundler:
         egress: EgressFiles,
         pseudonym: bytes,
         clock: JudgingClock,
-        ledger: Ledger,
+        ledger: BundleLog,
     ) -> None:
         """Compose it.
 
@@ -158,7 +167,9 @@ class Bundler:
         self._installed, self._inbox, self._egress = installed, inbox, egress
         self._pseudonym, self._clock = pseudonym, clock
         self._bundle = InstalledBundle(installed)
+        self._log = ledger
         self._ledger = CoalescingLedger(ledger, clock, events=REPEATED, window_ns=_REPEATS_WINDOW_NS)
+        self._warned: frozenset[tuple[str, str]] | None = None
         self._stuck: dict[str, tuple[int, int]] = {}
 
     def run(self, stop: threading.Event, beat: Callable[[], None], poll_s: float = POLL_S) -> None:
@@ -193,6 +204,7 @@ class Bundler:
                         continue  # nothing is wrong with the candidate: it waits until the machine is mended
                 self._remove(folder)
             self._refresh()
+            self._warn()
         return Looked(installed=installed, refused=refused)
 
     def take(self, folder: Path) -> Bundle:
@@ -206,6 +218,7 @@ class Bundler:
         with self._alone():
             bundle = self._take(folder, "command")
             self._refresh()
+            self._warn()
             return bundle
 
     def note(self, event: str, **fields: Value) -> None:
@@ -258,6 +271,20 @@ class Bundler:
         opened = self._open_now()
         if self._egress.write(opened):
             self._ledger.append("egress.changed", openings=len(opened))
+
+    def _warn(self) -> None:
+        """Write a row where something begins to end soon; once each, over restarts too."""
+        with suppress(TrustError, ClockError):
+            now_ns = self._clock.now_ns()
+            bundle = self._bundle(now_ns)
+            if self._warned is None:
+                rows = [row.fields for row in self._log.rows() if row.event == "bundle.ending"]
+                self._warned = frozenset((str(row["what"]), str(row["ends"])) for row in rows)
+            current = endings(bundle.ends_s, bundle.allowlist, now_ns // NANOSECONDS)
+            for ending in current:
+                if (ending.what, ending.day) not in self._warned:
+                    self._ledger.append("bundle.ending", what=ending.what, ends=ending.day)
+            self._warned |= {(ending.what, ending.day) for ending in current}
 
     def _open_now(self) -> frozenset[Opening]:
         """Return what the bundle in force opens; nothing where there is none, or no time that can be believed."""

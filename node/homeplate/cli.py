@@ -98,12 +98,13 @@ def init(context: click.Context, root: Path, request: Path, simulation: bool) ->
 
 
 @main.command()
+@click.option("--warn-days", type=click.IntRange(0, 366), default=14, show_default=True, help="Warn so early.")
 @click.pass_context
-def check(context: click.Context) -> None:
+def check(context: click.Context, warn_days: int) -> None:
     """Look at everything that a start needs and say what is wrong, one line a thing."""
     from homeplate.app.check import findings
 
-    found = findings(_config(context))
+    found = findings(_config(context), warn_days=warn_days)
     for finding in found:
         click.echo(f"{finding.mark:<5} {finding.thing}: {finding.text}")
     context.exit(next((finding.exit_code for finding in found if finding.exit_code), 0))

@@ -8,9 +8,11 @@ from homeplate.app.bundle import last_refusal
 from homeplate.app.node import Identity, Paths, load_identity
 from homeplate.clock import NANOSECONDS, SystemClock, utc_text
 from homeplate.config import Config, narrowing, source_settings
+from homeplate.domain.record import DAY_SECONDS
 from homeplate.errors import ConfigError, HomeplateError, ModelError
 from homeplate.policy.allowlist import recipients
 from homeplate.policy.disclosure import check_narrowing
+from homeplate.policy.expiry import WARN_DAYS, endings
 from homeplate.sealing.keys import load_sealing_key, load_signing_key
 from homeplate.sealing.slots import require_in_place, require_memory_backed
 from homeplate.trust.bundle import Bundle, load_bundle
@@ -18,7 +20,6 @@ from homeplate.trust.bundle import Bundle, load_bundle
 NOT_PROVEN = (
     "this node cannot prove that its recipients are in state: one body holds the registry's and the operator's role"
 )
-_WARN_DAYS = 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,14 +32,19 @@ class Finding:
     exit_code: int = 0
 
 
-def findings(config: Config) -> list[Finding]:
-    """Return what a start would find, in the order in which it would find it; nothing is made where no node is."""
+def findings(config: Config, *, warn_days: int = WARN_DAYS) -> list[Finding]:
+    """Return what a start would find, in the order in which it would find it; nothing is made where no node is.
+
+    Args:
+        config: the node's.
+        warn_days: how early it warns of what ends.
+    """
     paths = Paths.of(config)
     looks: list[tuple[str, Callable[[], Iterator[str]]]] = [
         ("keys", lambda: _keys(paths)),
         ("storage", lambda: _storage(paths)),
         ("clock", lambda: _clock(paths)),
-        ("bundle", lambda: _bundle(config, paths)),
+        ("bundle", lambda: _bundle(config, paths, warn_days)),
         ("bundle", lambda: (f"note: {text}" for text in last_refusal(paths))),
     ]
     node = _looked([("node", lambda: _node(load_identity(paths)))])
@@ -100,12 +106,13 @@ def _loaded(config: Config) -> tuple[Bundle, int]:
     return load_bundle(paths.bundle, now_ns, pseudonym=load_identity(paths).raw), now_ns // NANOSECONDS
 
 
-def _bundle(config: Config, paths: Paths) -> Iterator[str]:
+def _bundle(config: Config, paths: Paths, warn_days: int) -> Iterator[str]:
     bundle, now_s = _loaded(config)
     pseudonym = load_identity(paths).raw
     yield f"version {bundle.version}, in force until {utc_text(bundle.expires_s * NANOSECONDS)}"
-    if bundle.expires_s - now_s < _WARN_DAYS * 86_400:
-        yield "note: it expires soon; fetch the next one"
+    for ending in endings(bundle.ends_s, bundle.allowlist, now_s, within_days=warn_days):
+        days = max(0, ending.ends_s - now_s) // DAY_SECONDS
+        yield f"note: {ending.what} ends on {ending.day} (in {days} days): {ending.next_step}"
     if bundle.demo:
         yield "note: the root is marked demo: never for a roadside node"
     if not bundle.independent:

@@ -53,6 +53,7 @@ class Bundle:
         allowlist, rules, purposes, nodes: from the operator.
         hot_list_sealed: this node's list as `sealing.seal.open_hot_list` takes it; None where it has none.
         expires_s: the first second (since 1970) at which it no longer counts.
+        ends_s: the same for each role's part of it.
         registry_body, operator_body: who the root says the two signers are.
         independent: False where one body holds both roles, or the operator holds a key of the root: the node then
             cannot prove that its recipients are in state.
@@ -70,6 +71,7 @@ class Bundle:
     nodes: tuple[NodeEntry, ...]
     hot_list_sealed: bytes | None = field(repr=False)
     expires_s: int
+    ends_s: Mapping[str, int]
     registry_body: str
     operator_body: str
     independent: bool
@@ -237,6 +239,7 @@ def _believed(verified: Verified, pseudonym: bytes | None) -> Bundle:
         nodes=contents.nodes(decode(targets[NODES_TARGET], NodesFile, NODES_TARGET)),
         hot_list_sealed=None if pseudonym is None else targets.get(hot_list_target(pseudonym)),
         expires_s=verified.expires_s,
+        ends_s=verified.ends_s,
         registry_body=mark.registry_body,
         operator_body=mark.operator_body,
         independent=not one_body and not verified.shared_keys,

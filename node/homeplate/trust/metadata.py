@@ -73,6 +73,7 @@ class Verified:
         root_version: version of the last root.
         version: version of the timestamp; it grows with every publication.
         expires_s: the first second (since 1970) at which some part of it is over.
+        ends_s: by role, the second at which its metadata is over.
         shared_keys: True where a key of the operator is also one of the root's.
         targets: the targets' bytes by path.
         files: every file that was read, by its name in the folder, the root chain and the timestamp included.
@@ -82,6 +83,7 @@ class Verified:
     root_version: int
     version: int
     expires_s: int
+    ends_s: Mapping[str, int]
     shared_keys: bool
     targets: Mapping[str, bytes]
     files: Mapping[str, bytes]
@@ -171,11 +173,14 @@ class Reader:
         with naming("roles"):
             shared = check_roles(self.trusted)
         targets = self._targets(wanted)
+        names = ("root", "timestamp", "snapshot", "targets", REGISTRY, OPERATOR)
+        ends_s = {name: int(self.trusted[name].expires.timestamp()) for name in names}
         return Verified(
             mark=self.mark,
             root_version=self.trusted.root.version,
             version=self.trusted.timestamp.version,
-            expires_s=min(int(signed.expires.timestamp()) for signed in self.trusted),
+            expires_s=min(ends_s.values()),
+            ends_s=ends_s,
             shared_keys=shared,
             targets=targets,
             files=self.files,
