@@ -288,12 +288,66 @@ def models_build(context: click.Context) -> None:
 
 
 @main.group()
+def hold() -> None:
+    """Evidence holds: records that a custodian's signature keeps past their retention, and no longer than it says."""
+
+
+@hold.command("apply")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_context
+def hold_apply(context: click.Context, file: Path) -> None:
+    """Put a signed hold in force; a refusal names its reason and is in the ledger."""
+    from homeplate.app.hold import apply_hold
+
+    health.harden_process(allow_swap=True)  # it sees sealed records only
+    click.echo(apply_hold(_config(context), file))
+
+
+@hold.command("release")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_context
+def hold_release(context: click.Context, file: Path) -> None:
+    """End a hold by a signed release: its key is destroyed at once, or by the purge that is running."""
+    from homeplate.app.hold import release_hold
+    from homeplate.app.purge import run_purge
+
+    config = _config(context)
+    health.harden_process(allow_swap=True)
+    click.echo(release_hold(config, file))
+    click.echo(run_purge(config))
+
+
+@hold.command("list")
+@click.pass_context
+def hold_list(context: click.Context) -> None:
+    """Say which holds are in force."""
+    from homeplate.app.hold import list_holds
+
+    for line in list_holds(_config(context)) or ["no hold is in force"]:
+        click.echo(line)
+
+
+@hold.command("export")
+@click.argument("hold_id")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.pass_context
+def hold_export(context: click.Context, hold_id: str, folder: Path) -> None:
+    """Write a hold's records into a new folder, sealed as their recipients get them."""
+    from homeplate.app.hold import export_hold
+
+    health.harden_process(allow_swap=True)
+    click.echo(
+        f"{export_hold(_config(context), hold_id, folder)} sealed records in {folder}; bring it to the custodian"
+    )
+
+
+@main.group()
 def ledger() -> None:
     """The Merkle logs: rows without plates, checkpoints that a third party verifies."""
 
 
 @ledger.command("show")
-@click.argument("process", type=click.Choice(["capture", "uplink", "purge", "bundle"]))
+@click.argument("process", type=click.Choice(["capture", "uplink", "purge", "bundle", "hold"]))
 @click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True)
 @click.pass_context
 def ledger_show(context: click.Context, process: str, last: int) -> None:

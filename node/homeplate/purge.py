@@ -4,25 +4,30 @@ It needs neither capture nor uplink, and both may run. Keys go first, because th
 disk, a broken ledger or a quarantined clock does not stop it. Each slot is a row of the purge log before its key goes,
 so a purge that was killed is finished, and its keys are counted, by the next one. What is due is `policy.retention`'s.
 
+A hold's key ends at its expiry, at its release, or where it never came into force; the copies under it go too.
 Staged files are capture's: they are ciphertext under the same slots, and it discards or releases them when it starts.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from homeplate.clock import NANOSECONDS, Quarantine
+from homeplate.domain.hold import hold_of, hold_rule
 from homeplate.domain.record import RecordId, SlotId, StorageClass
-from homeplate.errors import HomeplateError, SealingError, StoreError
+from homeplate.errors import HomeplateError, SealingError, StoreError, TrustError
 from homeplate.policy.retention import expired
 from homeplate.sealing.slots import SlotInfo, SlotStore, slot_of
 from homeplate.store.certificates import PURGE_DONE, Certificate, certificate_of, certificate_path, write_certificate
+from homeplate.store.held import HeldRecords
 from homeplate.store.ledger import Line, MerkleLog, Value
+from homeplate.trust.hold import read_hold
 
 SLOT_EXPIRED = "slot.expired"
+HOLD_ENDED = "hold.ended"
 QUARANTINED = "clock.quarantined"
 
 # How often a purge that finds nothing due looks through all files, says so in the log, and repeats the clock's alarm.
@@ -62,6 +67,14 @@ class PurgeSpool(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What holds keep: their keys, open for writing, and the copies under them."""
+
+    keys: SlotStore
+    records: HeldRecords
+
+
 def purge(
     *,
     clock: PurgeClock,
@@ -69,6 +82,7 @@ def purge(
     spool: PurgeSpool,
     open_ledger: Callable[[], MerkleLog],
     certificates: Path,
+    held: Held | None = None,
     unopened: HomeplateError | None = None,
 ) -> Certificate:
     """Purge once. Idempotent; killed at any moment and run again, it ends in the same state.
@@ -79,7 +93,8 @@ def purge(
         spool: the records under them.
         open_ledger: opens the purge log, late: one that does not open stops no destruction.
         certificates: folder of the certificates.
-        unopened: why a class is missing from `stores`; raised at the end, instead of a certificate.
+        held: what holds keep; None where it could not be opened.
+        unopened: why a class is missing from `stores`, or `held` is; raised at the end, instead of a certificate.
 
     Returns:
         This purge's certificate; the last one where nothing was due and it is less than `IDLE_S` old.
@@ -89,15 +104,20 @@ def purge(
     """
     now_s = clock.least_ns() // NANOSECONDS
     problems = _Problems(unopened)
-    with closing(_Journal(open_ledger, certificates)) as journal:
+    with ExitStack() as stack:
+        journal = stack.enter_context(closing(_Journal(open_ledger, certificates)))
+        holds = _Holds(held, problems, stack)
         # Files are listed before slots are read: a file whose slot is then not there had its slot destroyed. The other
         # way round, a record that capture releases in between would be taken for an orphan.
         nothing: Sequence[RecordId] = ()
         names = {storage: problems.catch(partial(spool.released, storage), nothing) for storage in stores}
         due = {storage: _due(store.live(), now_s) for storage, store in stores.items()}
+        ending = holds.ending(now_s)
         journal.announce(due)
+        journal.announce_holds(ending)
         for storage, infos in due.items():
             problems.catch(partial(stores[storage].destroy, [info.slot for info in infos]), 0)
+        holds.destroy(ending)
         if journal.idle(now_s) and not problems.first:
             return journal.repeat()
         left = [info for store in stores.values() for info in store.live()]
@@ -106,10 +126,11 @@ def purge(
             storage: problems.catch(partial(_remove_orphans, spool, storage, ids, slots), _Files())
             for storage, ids in names.items()
         }
+        copies = holds.forget_ended()
         journal.alarm(clock.quarantine, now_s)
         if problems.first:
             raise problems.first
-        return journal.finish(now_s, files, left)
+        return journal.finish(now_s, files, left, copies)
 
 
 class _Problems:
@@ -161,12 +182,89 @@ def _remove_orphans(
     return files
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ending:
+    """A hold whose key goes now, and why."""
+
+    info: SlotInfo
+    case: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Copies:
+    """What holds keep after a purge, and what it took away."""
+
+    removed: int = 0
+    left: int = 0
+    cases: tuple[str, ...] = ()
+
+
+class _Holds:
+    """The holds as purge sees them. Who is applying one right now has the lock: then only what is over goes."""
+
+    def __init__(self, held: Held | None, problems: _Problems, stack: ExitStack) -> None:
+        self._held, self._problems = held, problems
+        self._alone = held is not None and problems.catch(
+            lambda: stack.enter_context(held.records.locked(wait=False)), otherwise=False
+        )
+
+    def ending(self, now_s: int) -> list[_Ending]:
+        """Return the holds whose key has to go: expired, released, or never in force."""
+        if self._held is None:
+            return []
+        found = [(info, self._why(self._held, info, now_s)) for info in self._held.keys.live()]
+        return [_Ending(info=info, case=self._case(info) or "", reason=why) for info, why in found if why]
+
+    def destroy(self, ending: Sequence[_Ending]) -> None:
+        """Overwrite their keys."""
+        if self._held is not None:
+            self._problems.catch(partial(self._held.keys.destroy, [each.info.slot for each in ending]), 0)
+
+    def forget_ended(self) -> _Copies:
+        """Remove the copies whose hold's key is gone; return what went and what is left."""
+        held = self._held
+        if held is None:
+            return _Copies()
+        live = {info.rule: info for info in held.keys.live()}
+        no_holds: tuple[bytes, ...] = ()
+        no_records: tuple[RecordId, ...] = ()
+        folders = self._problems.catch(held.records.holds, no_holds)
+        over = [hold_id for hold_id in folders if hold_rule(hold_id) not in live] if self._alone else []
+        removed = sum([self._problems.catch(partial(held.records.forget, hold_id), 0) for hold_id in over])
+        cases = {hold_of(rule): self._case(info) for rule, info in live.items()}
+        kept = {hold_id: case for hold_id, case in cases.items() if case is not None}
+        counts = [len(self._problems.catch(partial(held.records.records, hold_id), no_records)) for hold_id in kept]
+        return _Copies(removed=removed, left=sum(counts), cases=tuple(sorted(kept.values())))
+
+    def _why(self, held: Held, info: SlotInfo, now_s: int) -> str:
+        hold_id = hold_of(info.rule)
+        if expired({info.slot: (info.rule, info.expiry_s)}, now_s):
+            return "expired"
+        if held.records.is_released(hold_id):
+            return "released"
+        return "unfinished" if self._alone and self._case(info) is None else ""
+
+    def _case(self, info: SlotInfo) -> str | None:
+        """Return a hold's case number; None where it never came into force."""
+        assert self._held is not None
+        unread: bytes | None = b""
+        document = self._problems.catch(partial(self._held.records.document, hold_of(info.rule)), unread)
+        if document is None:
+            return None
+        try:
+            return read_hold(document)[0].case
+        except TrustError:
+            return "unreadable"  # the key tells when it ends all the same
+
+
 @dataclass(slots=True, kw_only=True)
 class _History:
     """What the purge log tells: the last finished purge, the slots announced since it, what lacks its certificate."""
 
     done: Line | None = None
     announced: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
     lacking: list[Line] = field(default_factory=list)
     alarm_s: int | None = None
 
@@ -199,10 +297,27 @@ class _Journal:
                 self._say(SLOT_EXPIRED, slot=slot, rule=info.rule, storage=str(storage), expiry_s=info.expiry_s)
                 self._history.announced.add(slot)
 
+    def announce_holds(self, ending: Sequence[_Ending]) -> None:
+        """Say which holds end and why, once a hold, before they do."""
+        self._resumed = self._resumed or bool(self._history.ended)
+        for each in ending:
+            slot = str(each.info.slot)
+            if slot not in self._history.ended:
+                self._say(
+                    HOLD_ENDED,
+                    slot=slot,
+                    hold=hold_of(each.info.rule).hex(),
+                    case=each.case,
+                    reason=each.reason,
+                    expiry_s=each.info.expiry_s,
+                )
+                self._history.ended.add(slot)
+
     def idle(self, now_s: int) -> bool:
         """Tell whether nothing is due, nothing was left unfinished, and it was said not long ago."""
         done = self._history.done
-        return not self._history.announced and done is not None and now_s - _seconds(done) < IDLE_S
+        nothing = not self._history.announced and not self._history.ended
+        return nothing and done is not None and now_s - _seconds(done) < IDLE_S
 
     def repeat(self) -> Certificate:
         """Return the last certificate; write those that a crash kept from being written."""
@@ -216,7 +331,9 @@ class _Journal:
         if quarantine and (last is None or now_s - last >= IDLE_S):
             self._say(QUARANTINED, mark_s=quarantine.mark_s, wall_s=quarantine.wall_s, step_s=quarantine.step_s)
 
-    def finish(self, now_s: int, files: Mapping[StorageClass, _Files], left: Sequence[SlotInfo]) -> Certificate:
+    def finish(
+        self, now_s: int, files: Mapping[StorageClass, _Files], left: Sequence[SlotInfo], copies: _Copies
+    ) -> Certificate:
         """Write the row of a finished purge and its certificate.
 
         Raises:
@@ -226,13 +343,18 @@ class _Journal:
         self._say(
             PURGE_DONE,
             purged_at_s=now_s,
-            keys_destroyed=len(self._history.announced),
+            keys_destroyed=len(self._history.announced) + len(self._history.ended),
             outgoing_files=files[StorageClass.OUTGOING].removed,
             local_files=files[StorageClass.LOCAL].removed,
             malformed_files=sum(each.malformed for each in files.values()),
             unreadable_files=sum(each.unreadable for each in files.values()),
             keys_left=len(left),
             resumed=self._resumed,
+            holds=len(copies.cases),
+            held_records=copies.left,
+            held_cases=",".join(copies.cases),
+            holds_ended=len(self._history.ended),
+            held_files=copies.removed,
             **oldest,
         )
         done = self._settle()
@@ -244,11 +366,13 @@ class _Journal:
         history = self._history
         for line in log.lines():
             if line.row.event == PURGE_DONE:
-                history.done, history.announced = line, set()
+                history.done, history.announced, history.ended = line, set(), set()
                 if not certificate_path(self._certificates, line.row.number).exists():
                     history.lacking.append(line)
             elif line.row.event == SLOT_EXPIRED:
                 history.announced.add(str(line.row.fields["slot"]))
+            elif line.row.event == HOLD_ENDED:
+                history.ended.add(str(line.row.fields["slot"]))
             elif line.row.event == QUARANTINED:
                 history.alarm_s = _seconds(line)
 

@@ -299,7 +299,7 @@ def add_purpose(custody: Path, purpose: str) -> None:
     """
     draft = _load(custody, RULES_TARGET, RulesFile)
     purposes = list(dict.fromkeys([*draft.purposes, purpose]))
-    _save(custody, RULES_TARGET, _checked(RulesFile(purposes=purposes, rules=draft.rules)))
+    _save(custody, RULES_TARGET, _checked(msgspec.structs.replace(draft, purposes=purposes)))
 
 
 def add_rule(
@@ -341,7 +341,7 @@ def add_rule(
         purpose=purpose,
         cameras=list(cameras),
     )
-    checked = _checked(RulesFile(purposes=draft.purposes, rules=[*draft.rules, entry]))
+    checked = _checked(msgspec.structs.replace(draft, rules=[*draft.rules, entry]))
     contents.rules(checked, demo=mark_of(custody).demo)
     _save(custody, RULES_TARGET, checked)
 
@@ -355,7 +355,30 @@ def remove_rule(custody: Path, name: str) -> None:
     draft = _load(custody, RULES_TARGET, RulesFile)
     left = [entry for entry in draft.rules if entry.name != name]
     _gone(name, len(draft.rules), len(left), "the rules")
-    _save(custody, RULES_TARGET, RulesFile(purposes=draft.purposes, rules=left))
+    _save(custody, RULES_TARGET, msgspec.structs.replace(draft, rules=left))
+
+
+def add_hold_key(custody: Path, public: bytes) -> None:
+    """Name a key (raw Ed25519, 32 bytes) whose holder may sign evidence holds for this custody's nodes.
+
+    Raises:
+        TrustError: where there are too many already.
+    """
+    draft = _load(custody, RULES_TARGET, RulesFile)
+    keys = list(dict.fromkeys([*draft.hold_keys, public.hex()]))
+    _save(custody, RULES_TARGET, _checked(msgspec.structs.replace(draft, hold_keys=keys)))
+
+
+def remove_hold_key(custody: Path, public: bytes) -> None:
+    """Take a hold key out of the draft; holds that it signed and that are in force stay until their expiry.
+
+    Raises:
+        ConfigError: where it is not there.
+    """
+    draft = _load(custody, RULES_TARGET, RulesFile)
+    left = [key for key in draft.hold_keys if key != public.hex()]
+    _gone(public.hex(), len(draft.hold_keys), len(left), "the hold keys")
+    _save(custody, RULES_TARGET, msgspec.structs.replace(draft, hold_keys=left))
 
 
 def enrol(custody: Path, request_json: bytes, *, now_s: int, days: int = NODE_DAYS) -> str:

@@ -38,7 +38,7 @@ from homeplate.trust.enrolment import fingerprint, make_request
 
 PSEUDONYM_BYTES = 16
 MAX_INPUT_BYTES = 1024 * 1024
-PROCESSES = ("capture", "uplink", "purge", "bundle")
+PROCESSES = ("capture", "uplink", "purge", "bundle", "hold")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +132,16 @@ class Paths:
     def certificates(self) -> Path:
         """Purge certificates."""
         return self.data / "certificates"
+
+    @property
+    def held(self) -> Path:
+        """Copies under evidence holds."""
+        return self.data / "held"
+
+    @property
+    def hold_slots(self) -> tuple[Path, Path]:
+        """The slot files of holds; the one in memory-backed storage stays empty."""
+        return self.data / "slots" / "held.slots", self.runtime / "held.slots"
 
     def log(self, process: str) -> Path:
         """Return a process's own ledger."""
@@ -332,10 +342,20 @@ def open_slots(paths: Paths, storage: StorageClass, *, check: bool) -> SlotStore
         storage: which class.
         check: refuse a runtime folder that is not memory-backed (False off Linux, where none is known).
     """
-    disk, memory = paths.slots(storage)
+    mode = 0o640 if storage is StorageClass.OUTGOING else 0o600
+    return _opened_slots(paths.slots(storage), mode, check=check)
+
+
+def open_hold_slots(paths: Paths, *, check: bool) -> SlotStore:
+    """Open the keys of evidence holds, which nobody but capture's and purge's user reads; `check` as above."""
+    return _opened_slots(paths.hold_slots, 0o600, check=check)
+
+
+def _opened_slots(files: tuple[Path, Path], mode: int, *, check: bool) -> SlotStore:
+    disk, memory = files
     for file in (disk, memory):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     if check:
         require_memory_backed(memory.parent)
         require_in_place(disk.parent)
-    return SlotStore(disk, memory, mode=0o640 if storage is StorageClass.OUTGOING else 0o600)
+    return SlotStore(disk, memory, mode=mode)

@@ -1,12 +1,13 @@
 """Builds the purge: destroys expired slot keys, then their files. It needs neither capture nor uplink."""
 
-from homeplate.app.node import Paths, load_identity, open_slots
+from homeplate.app.node import Paths, load_identity, open_hold_slots, open_slots
 from homeplate.clock import NANOSECONDS, SystemClock, utc_text
 from homeplate.config import Config
 from homeplate.domain.record import StorageClass
-from homeplate.errors import SealingError
-from homeplate.purge import purge
+from homeplate.errors import SealingError, StoreError
+from homeplate.purge import Held, purge
 from homeplate.sealing.slots import SlotStore
+from homeplate.store.held import HeldRecords
 from homeplate.store.ledger import MerkleLog
 from homeplate.store.spool import FileSpool
 
@@ -22,6 +23,7 @@ def run_purge(config: Config) -> str:
     load_identity(paths)
     clock = SystemClock(paths.clock, "purge")
     stores, unopened = _open_stores(paths)
+    held, unopened_held = _open_held(paths)
     try:
         certificate = purge(
             clock=clock,
@@ -29,18 +31,27 @@ def run_purge(config: Config) -> str:
             spool=FileSpool(paths.spool),
             open_ledger=lambda: MerkleLog(paths.log("purge"), clock),
             certificates=paths.certificates,
-            unopened=unopened,
+            held=held,
+            unopened=unopened or unopened_held,
         )
     finally:
-        for store in stores.values():
+        for store in (*stores.values(), *([held.keys] if held else [])):
             store.close()
     files = certificate.outgoing_files + certificate.local_files
     oldest = "none" if certificate.oldest_expiry_s is None else utc_text(certificate.oldest_expiry_s * NANOSECONDS)
     at = utc_text(certificate.purged_at_s * NANOSECONDS)
     return (
         f"purged at {at}: {certificate.keys_destroyed} slot keys destroyed, {files} files removed, "
-        f"{certificate.keys_left} keys left, the first to expire: {oldest}"
+        f"{certificate.keys_left} keys left, the first to expire: {oldest}; "
+        f"{certificate.holds} holds keep {certificate.held_records} records"
     )
+
+
+def _open_held(paths: Paths) -> tuple[Held | None, SealingError | StoreError | None]:
+    try:
+        return Held(keys=open_hold_slots(paths, check=False), records=HeldRecords(paths.held)), None
+    except (SealingError, StoreError) as error:
+        return None, error
 
 
 def _open_stores(paths: Paths) -> tuple[dict[StorageClass, SlotStore], SealingError | None]:

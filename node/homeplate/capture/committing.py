@@ -248,6 +248,8 @@ class Committer:
     def _keep(
         self, passage: Passage, key: PassageKey, dispositions: Sequence[Disposition], known: Recipients, now_s: int
     ) -> None:
+        # What an evidence hold goes by; the records themselves tell nobody here when and where they were captured.
+        captured_s = min(passage.first_captured_ns // NANOSECONDS, now_s)
         wanted = any(Part.CROP in disposition.parts for disposition in dispositions)
         jpeg = encode_crop(passage.crop) if wanted and passage.crop is not None else None
         sequences, staged = Counter(self._sequences), list[_Staged]()
@@ -267,6 +269,7 @@ class Committer:
             first_frame=key.first_frame,
             last_frame=key.last_frame,
             nth=key.nth,
+            captured_s=captured_s,
             records=",".join(str(record.record_id) for record in staged),
             recipients=",".join(disposition.recipient for disposition in dispositions),
             storages=",".join(disposition.storage for disposition in dispositions),

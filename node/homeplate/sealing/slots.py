@@ -50,7 +50,8 @@ _NAME = struct.Struct(">4s16s40sQ")
 _KEY = struct.Struct(">B12s48s")
 _FIELDS_BYTES = _NAME.size + _KEY.size
 _CHECK_BYTES = 16
-_RULE = re.compile(r"[a-z0-9-]{1,40}")
+# A signed rule's name, or what `domain.hold.hold_rule` makes of a hold's id.
+_RULE = re.compile(r"[a-z0-9-]{1,40}|hold:[0-9a-f]{32}")
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _JOURNALLED = "data=journal"

@@ -34,6 +34,10 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         unreadable_files: files that could not be read and are still there.
         keys_left: slot keys that live on.
         oldest_expiry_s: when the first of them expires; None where none is left.
+        holds, held_records: evidence holds in force after it, and the copies that they keep.
+        held_cases: their case numbers, with commas between.
+        holds_ended, held_files: holds whose key was destroyed since the last certificate (counted in `keys_destroyed`
+            too), and the copies that were removed.
         resumed: True where a purge before was cut off; its keys are counted here, its files are not.
         ledger: the row.
     """
@@ -48,6 +52,11 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     keys_left: int
     oldest_expiry_s: int | None
     resumed: bool
+    holds: int = 0
+    held_records: int = 0
+    held_cases: str = ""
+    holds_ended: int = 0
+    held_files: int = 0
     ledger: Position
 
 

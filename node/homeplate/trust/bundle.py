@@ -54,6 +54,7 @@ class Bundle:
         hot_list_sealed: this node's list as `sealing.seal.open_hot_list` takes it; None where it has none.
         expires_s: the first second (since 1970) at which it no longer counts.
         ends_s: the same for each role's part of it.
+        hold_keys: whose signature makes or ends an evidence hold, raw Ed25519; from the operator.
         registry_body, operator_body: who the root says the two signers are.
         independent: False where one body holds both roles, or the operator holds a key of the root: the node then
             cannot prove that its recipients are in state.
@@ -68,6 +69,7 @@ class Bundle:
     allowlist: tuple[Grant, ...]
     rules: tuple[Rule, ...]
     purposes: tuple[str, ...]
+    hold_keys: tuple[bytes, ...]
     nodes: tuple[NodeEntry, ...]
     hot_list_sealed: bytes | None = field(repr=False)
     expires_s: int
@@ -236,6 +238,7 @@ def _believed(verified: Verified, pseudonym: bytes | None) -> Bundle:
         allowlist=contents.grants(decode(targets[ALLOWLIST_TARGET], AllowlistFile, ALLOWLIST_TARGET)),
         rules=contents.rules(rules, demo=mark.demo),
         purposes=tuple(rules.purposes),
+        hold_keys=tuple(bytes.fromhex(key) for key in rules.hold_keys),
         nodes=contents.nodes(decode(targets[NODES_TARGET], NodesFile, NODES_TARGET)),
         hot_list_sealed=None if pseudonym is None else targets.get(hot_list_target(pseudonym)),
         expires_s=verified.expires_s,

@@ -112,6 +112,8 @@ class RulesFile(Entry, frozen=True, kw_only=True):
     format: Literal[1] = msgspec.field(default=1)
     purposes: Annotated[list[Sentence], msgspec.Meta(max_length=64)]
     rules: Annotated[list[RuleEntry], msgspec.Meta(max_length=256)]
+    hold_keys: Annotated[list[Hex32], msgspec.Meta(max_length=8)] = []
+    """Public keys (raw Ed25519) whose holder may sign evidence holds and releases; none: nobody may."""
 
 
 class NodeFileEntry(Entry, frozen=True, kw_only=True):
