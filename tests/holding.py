@@ -72,7 +72,7 @@ class HoldingNode:
     def in_force(self):
         return self.holding(lambda holder: holder.in_force())
 
-    def purge(self, now_s: int | None = None):
+    def purge(self, now_s: int | None = None, **other):
         if now_s is not None:
             self.clock.advance_to(now_s * NANOSECONDS)
         stores, held_keys = self.stores(), self.held_keys()
@@ -80,7 +80,7 @@ class HoldingNode:
             return purge(
                 clock=self.clock, stores=stores, spool=self.spool,
                 open_ledger=lambda: MerkleLog(self.root / "purge.log", self.clock),
-                certificates=self.root / "certificates", held=Held(keys=held_keys, records=self.held),
+                certificates=self.root / "certificates", held=Held(keys=held_keys, records=self.held), **other,
             )  # fmt: skip
         finally:
             _close([*stores.values(), held_keys])

@@ -342,3 +342,75 @@ def test_a_simulation_stands_still_until_it_is_advanced_and_never_goes_back():
 
 def test_times_are_shown_in_utc_to_the_second():
     assert utc_text(EARLIEST_NS + NANOSECONDS * 61 + 999) == "2026-01-01T00:01:01Z"
+
+
+def witnessed(machine, folder, told_ns=0, process="purge"):
+    return SystemClock(folder, process, readers=machine.readers(), witness=lambda: told_ns)
+
+
+def damage(folder, *names):
+    for name in names:
+        (folder / f"{name}.mark").write_bytes(b"\0" * 40)
+
+
+@pytest.mark.parametrize("damaged", [["capture"], ["purge"]])
+def test_with_a_mark_of_this_boot_left_a_damaged_one_costs_purge_nothing(tmp_path, damaged):
+    machine = Machine()
+    start(machine, tmp_path, "capture"), start(machine, tmp_path, "purge")
+    machine.run(DAY_NS)
+    damage(tmp_path, *damaged)
+    machine.wall += 3 * DAY_NS  # whoever damages a mark may move the wall, too
+    purge = witnessed(machine, tmp_path)
+    assert purge.damaged == tuple(f"{name}.mark" for name in damaged)
+    assert purge.least_ns() == START_NS + DAY_NS
+    with pytest.raises(ClockError, match="damaged"):
+        purge.now_ns()
+    damage(tmp_path, "capture")
+    with pytest.raises(ClockError, match=r"capture.mark is damaged.*homeplate purge"):
+        start(machine, tmp_path, "uplink")
+    (tmp_path / "capture.mark").unlink()
+    assert start(machine, tmp_path, "capture").now_ns() == START_NS + DAY_NS  # the boot's anchor is still settled
+
+
+def test_with_a_mark_of_an_earlier_boot_left_powered_on_time_goes_on_from_there(tmp_path):
+    machine = Machine()
+    start(machine, tmp_path, "capture"), start(machine, tmp_path, "purge")
+    machine.off(3 * DAY_NS)
+    machine.run(60 * NANOSECONDS)
+    damage(tmp_path, "purge")
+    purge = witnessed(machine, tmp_path)
+    assert purge.least_ns() == START_NS + RESERVE_NS + 60 * NANOSECONDS
+    machine.run(60 * NANOSECONDS)
+    again = witnessed(machine, tmp_path)  # its own mark was written anew: the wall counts again, as at a boot
+    assert again.damaged == ()
+    assert again.now_ns() == machine.wall
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_with_no_mark_left_purge_goes_on_from_what_its_ledgers_tell(tmp_path, gone):
+    machine = Machine()
+    start(machine, tmp_path, "purge")
+    machine.run(DAY_NS)
+    damage(tmp_path, "purge")
+    if gone:
+        (tmp_path / "purge.mark").unlink()
+    told = START_NS + DAY_NS - 5 * NANOSECONDS
+    purge = witnessed(machine, tmp_path, told)
+    assert purge.least_ns() == told
+    machine.run(50 * NANOSECONDS)
+    assert purge.least_ns() == told + 50 * NANOSECONDS
+    machine.off(0)
+    assert witnessed(machine, tmp_path, told).least_ns() >= told + 50 * NANOSECONDS
+
+
+def test_with_nothing_left_purge_starts_at_the_earliest_day_and_nothing_is_over_by_the_wall_alone(tmp_path):
+    machine = Machine()
+    start(machine, tmp_path, "purge")
+    damage(tmp_path, "purge")
+    assert witnessed(machine, tmp_path).least_ns() == EARLIEST_NS
+    assert start(machine, tmp_path, "capture").quarantine is not None  # a signed time ends that
+
+
+def test_a_first_start_is_no_damage(tmp_path):
+    purge = witnessed(Machine(), tmp_path)
+    assert (purge.damaged, purge.now_ns()) == ((), START_NS)

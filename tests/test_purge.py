@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeplate import purge as module
+from homeplate.app.node import open_slots
+from homeplate.app.purge import run_purge
 from homeplate.clock import NANOSECONDS, Quarantine, SimulatedClock, SystemClock
 from homeplate.domain.record import RecordId, StorageClass
 from homeplate.errors import ClockError, SealingError, StoreError
@@ -276,6 +279,7 @@ class QuarantinedClock:
     """Node time that is refused, with `NOW_S` certainly passed."""
 
     quarantine = Quarantine(mark_s=NOW_S - 5, wall_s=NOW_S + 10**7, step_s=10**7 + 5)
+    damaged = ()
 
     def now_ns(self):
         raise ClockError("quarantined")
@@ -421,3 +425,41 @@ def test_no_key_outlives_its_retention_in_powered_on_life(tmp_path_factory, step
     assert scan(node.log).bad is None
     for store in node.stores.values():
         store.close()
+
+
+def test_a_damaged_mark_stops_no_purge_and_the_ledger_alarms_once_an_hour(node):
+    machine = Machine()
+    start_s = machine.wall // NANOSECONDS
+
+    def tick():
+        node.clock = SystemClock(
+            node.root / "clock", "purge", readers=machine.readers(), witness=lambda: scan(node.log).time_ns
+        )
+        return node.purge()
+
+    tick()
+    _, blob = node.record(StorageClass.OUTGOING, start_s + 600)
+    _, later = node.record(StorageClass.LOCAL, start_s + 7200)
+    (node.root / "clock" / "capture.mark").write_bytes(b"torn")
+    for minute in range(1, 11):
+        assert node.stores[StorageClass.OUTGOING].unwrap(blob) == SEALED, minute
+        machine.run(60 * NANOSECONDS)
+        machine.wall += 400 * 86_400 * NANOSECONDS  # nobody asks it
+        tick()
+    assert node.stores[StorageClass.OUTGOING].unwrap(blob) is None
+    assert node.stores[StorageClass.LOCAL].unwrap(later) == SEALED
+    [alarm] = node.rows("clock.mark-damaged")
+    assert alarm.fields == {"marks": "capture.mark", "least_s": start_s + 60}
+
+
+def test_a_node_whose_marks_are_all_damaged_purges_by_the_time_that_its_ledger_tells(simulation_node):
+    """Through the command, on the machine's own clocks: what was over when the marks were lost goes."""
+    paths = simulation_node.paths
+    run_purge(simulation_node.load())
+    now_s = read_certificate(max(paths.certificates.iterdir())).purged_at_s
+    with closing(open_slots(paths, StorageClass.LOCAL, check=False)) as store:
+        store.slot_for("hits", now_s, 100_000), store.slot_for("hits", now_s + 5000, 100_000)
+    for mark in paths.clock.iterdir():
+        mark.write_bytes(b"")
+    assert "1 slot keys destroyed" in run_purge(simulation_node.load())
+    assert [row.event for row in read_rows(paths.log("purge"))].count("clock.mark-damaged") == 1

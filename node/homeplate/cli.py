@@ -16,6 +16,7 @@ import click
 from homeplate import __version__, health, log
 from homeplate.clock import SystemClock, utc_text
 from homeplate.config import DEFAULT_PATH, Config, load_config
+from homeplate.domain.purging import ByHand, Why
 from homeplate.errors import BrokerError, ConfigError, HomeplateError, ModelError, TrustError
 
 # Verbs import their process inside: uplink must start where cv2 and onnxruntime are not installed.
@@ -162,14 +163,44 @@ def run(context: click.Context) -> None:
 
 
 @main.command()
+@click.option("--by", "who", help="By hand, before its time: who does it (user name or badge number).")
+@click.option("--why", type=click.Choice([why.value for why in Why]), help="By hand: the ground.")
+@click.option("--reference", help="By hand: the paper that says so; never a plate, it stands in the ledger.")
+@click.option("--rule", help="By hand: whose records go.")
+@click.option("--all", "everything", is_flag=True, help="By hand: the records of every rule.")
+@click.option("--yes", is_flag=True, help="By hand: do not ask.")
 @click.pass_context
-def purge(context: click.Context) -> None:
-    """Destroy the keys of expired slots, then their files; leave a certificate."""
+def purge(context: click.Context, /, *, everything: bool, yes: bool, **given: str | None) -> None:
+    """Destroy the keys of expired slots, then their files; leave a certificate.
+
+    With --by, --why, --reference and --rule or --all also what is not over yet; what evidence holds keep stays.
+    """
     from homeplate.app.purge import run_purge
 
     config = _config(context)
     health.harden_process(allow_swap=True)  # it sees no plate, and a deletion must not wait for anything
-    click.echo(run_purge(config))
+    by_hand = _by_hand(everything=everything, **given)
+    if by_hand is not None and not yes:
+        click.confirm(f"Destroy the records of {by_hand.rule or 'every rule'} before their time?", abort=True)
+    click.echo(run_purge(config, by_hand))
+
+
+def _by_hand(
+    *, who: str | None, why: str | None, reference: str | None, rule: str | None, everything: bool
+) -> ByHand | None:
+    """Return what is asked by hand; None where nothing is.
+
+    Raises:
+        ConfigError: where a part is missing: the ledger needs all of them.
+    """
+    if not any((who, why, reference, rule, everything)):
+        return None
+    if who is None or why is None or reference is None or everything == (rule is not None):
+        raise ConfigError("a purge by hand needs --by, --why, --reference, and --rule NAME or --all")
+    try:
+        return ByHand(who=who, why=Why(why), reference=reference, rule=rule)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 @main.command()

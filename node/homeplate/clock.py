@@ -38,6 +38,7 @@ PLAUSIBLE_OFF_NS = 7 * 86_400 * NANOSECONDS
 RESERVE_NS = 90 * NANOSECONDS
 
 _MAXIMUM_MARK_BYTES = 4096
+_MEND = "restore it, or run `homeplate purge`, which carries on what the others show, then remove it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,29 +82,41 @@ class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class SystemClock:
     """Node time of a machine, shared by its processes through their marks. Safe to use from several threads.
 
-    A damaged or unreadable mark is an error, never skipped: skipping it could lengthen a life.
+    A damaged or unreadable mark is an error, never skipped: skipping it could lengthen a life. Purge alone goes on, by
+    the time that has certainly passed; it says which marks are damaged, and its own it writes anew.
 
     Args:
         state_dir: folder of the marks, one file a process (`capture.mark`); every process may read and lock it.
         process: a to z; this process alone writes its mark.
         readers: where to read; the machine's clocks by default.
+        witness: for purge: gives a node time that has passed for certain, asked where a mark is damaged.
 
     Raises:
         ClockError: where the wall clock was never set, or a mark cannot be read.
     """
 
-    def __init__(self, state_dir: Path, process: str, *, readers: Readers | None = None) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        process: str,
+        *,
+        readers: Readers | None = None,
+        witness: Callable[[], int] | None = None,
+    ) -> None:
         if not (process.isascii() and process.isalpha() and process.islower()):
             raise ClockError(f"a clock mark is named by a process, a to z, not {process!r}")
         self._dir = state_dir
         self._process = process
         self._read = readers or system_readers()
+        self._witness = witness
+        self._damaged: tuple[str, ...] = ()
         self._signed_ns = 0
         self._lock = threading.Lock()
         self._boot_id = self._read.boot_id()
         self._anchor_ns = 0
         self._reserved_ns = 0
         self._quarantine: Quarantine | None = None
+        self._settled = True
         with self._lock, self._shared() as folder:
             self._establish()
             with suppress(ClockError):  # a full disk: purge must start all the same; `now_ns` tries again and raises
@@ -114,13 +127,21 @@ class SystemClock:
         """The step that is not believed; None where node time is good. It belongs in the ledger as an alarm."""
         return self._quarantine
 
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """The names of damaged marks, where a witness let this clock start all the same."""
+        return self._damaged
+
     def now_ns(self) -> int:
         """Return node time in nanoseconds since 1970.
 
         Raises:
-            ClockError: where the time is quarantined, or the mark cannot be written (disk full, read-only).
+            ClockError: where the time is quarantined or known from below only, or the mark cannot be written (disk
+                full, read-only).
         """
         with self._lock:
+            if self._damaged:
+                raise ClockError(f"clock marks are damaged ({', '.join(self._damaged)}): only the least time is known")
             if self._quarantine:
                 self._judge_again()
             if self._quarantine:
@@ -184,10 +205,13 @@ class SystemClock:
 
     def _establish(self) -> None:
         """Choose this boot's anchor: another process's, if it already did, else by the wall clock."""
-        marks = [_read_mark(path) for path in sorted(self._dir.glob("*.mark"))]
+        marks, self._settled = self._marks(), True
         boot_ns, wall_ns = self._read.boot_ns(), self._read.wall_ns()
         # A boot clock that went back under one boot id is a restored machine image: another boot for our purposes.
         same = [mark for mark in marks if mark.boot_id == self._boot_id and mark.boot_ns <= boot_ns]
+        if self._damaged:
+            self._count_from_below(marks, same, boot_ns)
+            return
         settled = [mark for mark in same if mark.believed]
         if settled:
             self._anchor_ns, self._quarantine = max(mark.anchor_ns for mark in settled), None
@@ -199,6 +223,32 @@ class SystemClock:
             return
         floor = max(mark.anchor_ns for mark in same) if same else max(mark.reserved_ns for mark in marks)
         self._judge(floor, boot_ns, wall_ns)
+
+    def _marks(self) -> list[Mark]:
+        """Return every process's mark; with a witness, those that can be read."""
+        marks, damaged = [], []
+        for path in sorted(self._dir.glob("*.mark")):
+            try:
+                marks.append(_read_mark(path))
+            except ClockError:
+                if self._witness is None:
+                    raise
+                damaged.append(path.name)
+        if self._witness is not None and not marks and not damaged and self._witness() > 0:
+            damaged.append("all are gone")  # whoever could write ledgers had a mark
+        self._damaged = tuple(damaged)
+        return marks
+
+    def _count_from_below(self, marks: list[Mark], same: list[Mark], boot_ns: int) -> None:
+        """Choose an anchor that is certainly not too high: node time is at least each of these, and goes on from there.
+
+        The wall clock is judged once every mark is good again, as at a boot; until then it says nothing.
+        """
+        assert self._witness is not None
+        before = [mark.reserved_ns for mark in marks if mark not in same]  # a boot starts at the highest of these
+        anchors = [*(mark.anchor_ns for mark in same), *before, self._witness() - boot_ns, EARLIEST_NS - boot_ns]
+        self._anchor_ns, self._quarantine = max(anchors), None
+        self._settled = any(mark.believed for mark in same)
 
     def _judge(self, floor_ns: int, boot_ns: int, wall_ns: int) -> None:
         """Decide how long the node was off: `floor_ns` is node time at power-off, so at boot if it was not off."""
@@ -222,7 +272,7 @@ class SystemClock:
             boot_ns=boot_ns,
             anchor_ns=self._anchor_ns,
             reserved_ns=reserved_ns,
-            believed=self._quarantine is None,
+            believed=self._quarantine is None and self._settled,
         )
         path, temporary = self._dir / f"{self._process}.mark", self._dir / f"{self._process}.new"
         try:
@@ -251,6 +301,11 @@ class SimulatedClock:
     def quarantine(self) -> None:
         """A simulation has none."""
         return
+
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """A simulation has no marks."""
+        return ()
 
     def now_ns(self) -> int:
         """Return the simulated node time, nanoseconds since 1970."""
@@ -337,11 +392,9 @@ def _read_mark(path: Path) -> Mark:
         with path.open("rb") as file:
             mark = msgspec.json.decode(file.read(_MAXIMUM_MARK_BYTES), type=Mark)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ClockError(
-            f"the clock mark {path} is damaged, so no age can be trusted: restore it, or start with a new data folder"
-        ) from error
+        raise ClockError(f"the clock mark {path} is damaged, so no age can be trusted: {_MEND}") from error
     if mark.version != 1 or mark.boot_ns < 0 or mark.anchor_ns + mark.boot_ns > mark.reserved_ns:
-        raise ClockError(f"the clock mark {path} contradicts itself: restore it, or start with a new data folder")
+        raise ClockError(f"the clock mark {path} contradicts itself: {_MEND}")
     return mark
 
 

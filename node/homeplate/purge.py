@@ -3,6 +3,7 @@
 It needs neither capture nor uplink, and both may run. Keys go first, because their destruction is the deletion; a full
 disk, a broken ledger or a quarantined clock does not stop it. Each slot is a row of the purge log before its key goes,
 so a purge that was killed is finished, and its keys are counted, by the next one. What is due is `policy.retention`'s.
+A purge by hand destroys more, before its time; it must stand in the log with who and why first, else nothing happens.
 
 A hold's key ends at its expiry, at its release, or where it never came into force; the copies under it go too.
 Staged files are capture's: they are ciphertext under the same slots, and it discards or releases them when it starts.
@@ -17,8 +18,9 @@ from typing import Protocol, TypeVar
 
 from homeplate.clock import NANOSECONDS, Quarantine
 from homeplate.domain.hold import hold_of, hold_rule
+from homeplate.domain.purging import ByHand
 from homeplate.domain.record import RecordId, SlotId, StorageClass
-from homeplate.errors import HomeplateError, SealingError, StoreError, TrustError
+from homeplate.errors import ConfigError, HomeplateError, SealingError, StoreError, TrustError
 from homeplate.policy.retention import expired
 from homeplate.sealing.slots import SlotInfo, SlotStore, slot_of
 from homeplate.store.certificates import PURGE_DONE, Certificate, certificate_of, certificate_path, write_certificate
@@ -27,8 +29,11 @@ from homeplate.store.ledger import Line, MerkleLog, Value
 from homeplate.trust.hold import read_hold
 
 SLOT_EXPIRED = "slot.expired"
+SLOT_EARLY = "slot.ended-by-hand"
+BY_HAND = "purge.by-hand"
 HOLD_ENDED = "hold.ended"
 QUARANTINED = "clock.quarantined"
+MARK_DAMAGED = "clock.mark-damaged"
 
 # How often a purge that finds nothing due looks through all files, says so in the log, and repeats the clock's alarm.
 IDLE_S = 3600
@@ -44,6 +49,11 @@ class PurgeClock(Protocol):
     @property
     def quarantine(self) -> Quarantine | None:
         """Why node time is refused; None where it is good."""
+        ...
+
+    @property
+    def damaged(self) -> Sequence[str]:
+        """The names of damaged clock marks; the least time then counts without them."""
         ...
 
     def least_ns(self) -> int:
@@ -84,6 +94,7 @@ def purge(
     certificates: Path,
     held: Held | None = None,
     unopened: HomeplateError | None = None,
+    by_hand: ByHand | None = None,
 ) -> Certificate:
     """Purge once. Idempotent; killed at any moment and run again, it ends in the same state.
 
@@ -95,12 +106,14 @@ def purge(
         certificates: folder of the certificates.
         held: what holds keep; None where it could not be opened.
         unopened: why a class is missing from `stores`, or `held` is; raised at the end, instead of a certificate.
+        by_hand: what a person destroys before its time; never what holds keep.
 
     Returns:
         This purge's certificate; the last one where nothing was due and it is less than `IDLE_S` old.
 
     Raises:
         HomeplateError: what went wrong first, after all was destroyed that could be.
+        ConfigError, StoreError: `by_hand` names nothing that lives, or cannot be written down; nothing was destroyed.
     """
     now_s = clock.least_ns() // NANOSECONDS
     problems = _Problems(unopened)
@@ -111,13 +124,15 @@ def purge(
         # way round, a record that capture releases in between would be taken for an orphan.
         nothing: Sequence[RecordId] = ()
         names = {storage: problems.catch(partial(spool.released, storage), nothing) for storage in stores}
-        due = {storage: _due(store.live(), now_s) for storage, store in stores.items()}
+        early = journal.early(by_hand, [info for store in stores.values() for info in _not_over(store.live(), now_s)])
+        due = {storage: _due(store.live(), now_s, early) for storage, store in stores.items()}
         ending = holds.ending(now_s)
-        journal.announce(due)
+        journal.announce(due, early)
         journal.announce_holds(ending)
         for storage, infos in due.items():
             problems.catch(partial(stores[storage].destroy, [info.slot for info in infos]), 0)
         holds.destroy(ending)
+        journal.alarm(clock, now_s)
         if journal.idle(now_s) and not problems.first:
             return journal.repeat()
         left = [info for store in stores.values() for info in store.live()]
@@ -127,7 +142,6 @@ def purge(
             for storage, ids in names.items()
         }
         copies = holds.forget_ended()
-        journal.alarm(clock.quarantine, now_s)
         if problems.first:
             raise problems.first
         return journal.finish(now_s, files, left, copies)
@@ -147,9 +161,14 @@ class _Problems:
             return otherwise
 
 
-def _due(live: Sequence[SlotInfo], now_s: int) -> list[SlotInfo]:
+def _due(live: Sequence[SlotInfo], now_s: int, early: Collection[str]) -> list[SlotInfo]:
+    left = _not_over(live, now_s)
+    return [info for info in live if info not in left or str(info.slot) in early]
+
+
+def _not_over(live: Sequence[SlotInfo], now_s: int) -> list[SlotInfo]:
     over = expired({info.slot: (info.rule, info.expiry_s) for info in live}, now_s)
-    return [info for info in live if info.slot in over]
+    return [info for info in live if info.slot not in over]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -260,13 +279,17 @@ class _Holds:
 
 @dataclass(slots=True, kw_only=True)
 class _History:
-    """What the purge log tells: the last finished purge, the slots announced since it, what lacks its certificate."""
+    """What the purge log tells: the last finished purge, the slots announced since it, what lacks its certificate.
+
+    `early` are those of `announced` that a person ends before their time, `alarms_s` when an alarm was said last.
+    """
 
     done: Line | None = None
     announced: set[str] = field(default_factory=set)
+    early: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
     lacking: list[Line] = field(default_factory=list)
-    alarm_s: int | None = None
+    alarms_s: dict[str, int] = field(default_factory=dict)
 
 
 class _Journal:
@@ -288,14 +311,38 @@ class _Journal:
         if isinstance(self._log, MerkleLog):
             self._log.close()
 
-    def announce(self, due: Mapping[StorageClass, Sequence[SlotInfo]]) -> None:
+    def early(self, by_hand: ByHand | None, live: Sequence[SlotInfo]) -> set[str]:
+        """Return which of the live slots that are not over end now, once it is written down who ends them and why.
+
+        Those that a killed purge announced belong to them: what was said is done.
+
+        Raises:
+            ConfigError: where nothing lives that is named.
+            StoreError: where it cannot be written: nobody destroys evidence without a trace.
+        """
+        left = set(self._history.early)
+        if by_hand is None:
+            return left
+        named = {str(info.slot) for info in live if by_hand.names(info.rule)}
+        if not named:
+            raise ConfigError(f"no record of {by_hand.rule or 'any rule'} is here: nothing to destroy before its time")
+        if isinstance(self._log, StoreError):
+            raise self._log
+        what = {"who": by_hand.who, "why": by_hand.why.value, "reference": by_hand.reference}
+        self._log.append(BY_HAND, **what, rule=by_hand.rule or "*", slots=len(named))
+        return left | named
+
+    def announce(self, due: Mapping[StorageClass, Sequence[SlotInfo]], early: Collection[str]) -> None:
         """Say which slots end, once a slot, before they do."""
         self._resumed = bool(self._history.announced)
         for storage, info in ((storage, info) for storage, infos in due.items() for info in infos):
             slot = str(info.slot)
             if slot not in self._history.announced:
-                self._say(SLOT_EXPIRED, slot=slot, rule=info.rule, storage=str(storage), expiry_s=info.expiry_s)
+                event = SLOT_EARLY if slot in early else SLOT_EXPIRED
+                self._say(event, slot=slot, rule=info.rule, storage=str(storage), expiry_s=info.expiry_s)
                 self._history.announced.add(slot)
+                if event == SLOT_EARLY:
+                    self._history.early.add(slot)
 
     def announce_holds(self, ending: Sequence[_Ending]) -> None:
         """Say which holds end and why, once a hold, before they do."""
@@ -316,7 +363,7 @@ class _Journal:
     def idle(self, now_s: int) -> bool:
         """Tell whether nothing is due, nothing was left unfinished, and it was said not long ago."""
         done = self._history.done
-        nothing = not self._history.announced and not self._history.ended
+        nothing = not self._history.announced and not self._history.ended and not self._unsaid
         return nothing and done is not None and now_s - _seconds(done) < IDLE_S
 
     def repeat(self) -> Certificate:
@@ -325,11 +372,18 @@ class _Journal:
         assert self._history.done is not None
         return certificate_of(self._history.done)
 
-    def alarm(self, quarantine: Quarantine | None, now_s: int) -> None:
-        """Say that node time is quarantined, at most once in `IDLE_S`."""
-        last = self._history.alarm_s
-        if quarantine and (last is None or now_s - last >= IDLE_S):
-            self._say(QUARANTINED, mark_s=quarantine.mark_s, wall_s=quarantine.wall_s, step_s=quarantine.step_s)
+    def alarm(self, clock: PurgeClock, now_s: int) -> None:
+        """Say that node time is quarantined, or that clock marks are damaged, each at most once in `IDLE_S`."""
+        if quarantine := clock.quarantine:
+            fields = {"mark_s": quarantine.mark_s, "wall_s": quarantine.wall_s, "step_s": quarantine.step_s}
+            self._alarm(QUARANTINED, now_s, fields)
+        if clock.damaged:
+            self._alarm(MARK_DAMAGED, now_s, {"marks": ",".join(clock.damaged), "least_s": now_s})
+
+    def _alarm(self, event: str, now_s: int, fields: Mapping[str, Value]) -> None:
+        last = self._history.alarms_s.get(event)
+        if last is None or now_s - last >= IDLE_S:
+            self._say(event, **fields)
 
     def finish(
         self, now_s: int, files: Mapping[StorageClass, _Files], left: Sequence[SlotInfo], copies: _Copies
@@ -348,6 +402,7 @@ class _Journal:
             local_files=files[StorageClass.LOCAL].removed,
             malformed_files=sum(each.malformed for each in files.values()),
             unreadable_files=sum(each.unreadable for each in files.values()),
+            keys_destroyed_early=len(self._history.early),
             keys_left=len(left),
             resumed=self._resumed,
             holds=len(copies.cases),
@@ -366,15 +421,17 @@ class _Journal:
         history = self._history
         for line in log.lines():
             if line.row.event == PURGE_DONE:
-                history.done, history.announced, history.ended = line, set(), set()
+                history.done, history.announced, history.early, history.ended = line, set(), set(), set()
                 if not certificate_path(self._certificates, line.row.number).exists():
                     history.lacking.append(line)
-            elif line.row.event == SLOT_EXPIRED:
+            elif line.row.event in {SLOT_EXPIRED, SLOT_EARLY}:
                 history.announced.add(str(line.row.fields["slot"]))
+                if line.row.event == SLOT_EARLY:
+                    history.early.add(str(line.row.fields["slot"]))
             elif line.row.event == HOLD_ENDED:
                 history.ended.add(str(line.row.fields["slot"]))
-            elif line.row.event == QUARANTINED:
-                history.alarm_s = _seconds(line)
+            elif line.row.event in {QUARANTINED, MARK_DAMAGED}:
+                history.alarms_s[line.row.event] = _seconds(line)
 
     def _say(self, event: str, **fields: Value) -> None:
         if isinstance(self._log, MerkleLog) and not self._unsaid:

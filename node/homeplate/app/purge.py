@@ -1,27 +1,34 @@
 """Builds the purge: destroys expired slot keys, then their files. It needs neither capture nor uplink."""
 
+from contextlib import suppress
+
 from homeplate.app.node import Paths, load_identity, open_hold_slots, open_slots
 from homeplate.clock import NANOSECONDS, SystemClock, utc_text
 from homeplate.config import Config
+from homeplate.domain.purging import ByHand
 from homeplate.domain.record import StorageClass
 from homeplate.errors import SealingError, StoreError
 from homeplate.purge import Held, purge
 from homeplate.sealing.slots import SlotStore
 from homeplate.store.held import HeldRecords
-from homeplate.store.ledger import MerkleLog
+from homeplate.store.ledger import MerkleLog, read_rows
 from homeplate.store.spool import FileSpool
 
 
-def run_purge(config: Config) -> str:
+def run_purge(config: Config, by_hand: ByHand | None = None) -> str:
     """Purge once and return what its certificate says, in a line.
 
+    Args:
+        config: the node's.
+        by_hand: what a person destroys before its time; None where the clock alone decides.
+
     Raises:
-        ConfigError: where the folder holds no node.
+        ConfigError: where the folder holds no node, or `by_hand` names nothing that is here.
         HomeplateError: what went wrong first, after all was destroyed that could be.
     """
     paths = Paths.of(config)
     load_identity(paths)
-    clock = SystemClock(paths.clock, "purge")
+    clock = SystemClock(paths.clock, "purge", witness=lambda: _last_told_ns(paths))
     stores, unopened = _open_stores(paths)
     held, unopened_held = _open_held(paths)
     try:
@@ -33,6 +40,7 @@ def run_purge(config: Config) -> str:
             certificates=paths.certificates,
             held=held,
             unopened=unopened or unopened_held,
+            by_hand=by_hand,
         )
     finally:
         for store in (*stores.values(), *([held.keys] if held else [])):
@@ -40,11 +48,22 @@ def run_purge(config: Config) -> str:
     files = certificate.outgoing_files + certificate.local_files
     oldest = "none" if certificate.oldest_expiry_s is None else utc_text(certificate.oldest_expiry_s * NANOSECONDS)
     at = utc_text(certificate.purged_at_s * NANOSECONDS)
+    early = f" ({certificate.keys_destroyed_early} by hand)" if certificate.keys_destroyed_early else ""
     return (
-        f"purged at {at}: {certificate.keys_destroyed} slot keys destroyed, {files} files removed, "
+        f"purged at {at}: {certificate.keys_destroyed} slot keys destroyed{early}, {files} files removed, "
         f"{certificate.keys_left} keys left, the first to expire: {oldest}; "
         f"{certificate.holds} holds keep {certificate.held_records} records"
     )
+
+
+def _last_told_ns(paths: Paths) -> int:
+    """Return the highest node time in the ledgers of purge's own user: it has passed, whatever became of the marks."""
+    last = 0
+    for process in ("purge", "capture", "hold"):
+        with suppress(StoreError):  # up to the first row that does not verify
+            for row in read_rows(paths.log(process)):
+                last = max(last, row.time_ns)
+    return last
 
 
 def _open_held(paths: Paths) -> tuple[Held | None, SealingError | StoreError | None]:

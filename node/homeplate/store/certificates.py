@@ -29,6 +29,7 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         version: 1.
         purged_at_s: node time, seconds since 1970.
         keys_destroyed: slot keys overwritten since the last certificate.
+        keys_destroyed_early: of these, keys that a person had destroyed before their time; the log says who and why.
         outgoing_files, local_files: files removed by this run, by storage class.
         malformed_files: of these, files whose slot could not be told.
         unreadable_files: files that could not be read and are still there.
@@ -57,6 +58,7 @@ class Certificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     held_cases: str = ""
     holds_ended: int = 0
     held_files: int = 0
+    keys_destroyed_early: int = 0
     ledger: Position
 
 
