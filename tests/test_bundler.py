@@ -13,9 +13,11 @@ from click.testing import CliRunner
 from homeplate import cli
 from homeplate.bundler import Looked
 from homeplate.domain.record import DAY_SECONDS
-from homeplate.errors import TrustError
+from homeplate.errors import StoreError, TrustError
 from homeplate.policy.egress import CLOSE_EARLY_S
 from homeplate.trust.files import write_durably
+from homeplate.trust.inbox import await_answer, hand_in, is_served, serving
+from homeplate.trust.packed import pack
 from homeplate_custodian import provision
 from tests.trust import forge
 from tests.trust.bundling import Place, openings_in
@@ -169,6 +171,62 @@ def test_a_candidate_that_is_a_link_is_removed_without_being_followed(place, cus
 def test_a_service_without_an_inbox_goes_on(place):
     place.inbox.rmdir()
     assert place.bundler.look() == Looked()
+
+
+def test_a_packed_candidate_is_put_in_force_and_taken_out(place, custody):
+    forge.published(custody, NOW_S + 1)
+    hand_in(place.inbox, pack(custody / "bundle"), "from-a-broker")
+    assert place.bundler.look() == Looked(installed=1)
+    assert place.version() == 2
+    assert list(place.inbox.iterdir()) == []
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_a_packed_candidate_is_refused_for_the_same_reason_as_its_folder(place, custody, reason):
+    forge.published(custody, NOW_S + 1)
+    BAD[reason](custody)
+    hand_in(place.inbox, pack(custody / "bundle"), "packed")
+    bring(place, custody)
+    assert place.bundler.look() == Looked(refused=2)
+    (row,) = place.rows("bundle.refused")  # the second one was the same, and was counted
+    assert row.fields["reason"].startswith(f"{reason}: ")
+    assert place.version() == 1
+
+
+def test_a_file_that_is_no_packed_bundle_is_refused_and_taken_out(place):
+    (place.inbox / "a.bundle").write_bytes(b"no bundle")
+    (place.inbox / "b.bundle").symlink_to("/etc/hostname")
+    (place.inbox / "note.txt").write_text("left alone")
+    assert place.bundler.look() == Looked(refused=2)
+    names = [row.fields["reason"].partition(":")[0] for row in place.rows("bundle.refused")]
+    assert names == ["not-packed", "unreadable"]
+    assert [path.name for path in place.inbox.iterdir()] == ["note.txt"]
+
+
+def test_a_node_has_one_bundle_service(place):
+    stop = threading.Event()
+    first = threading.Thread(target=place.bundler.run, args=(stop, stop.set))
+    with serving(place.inbox):
+        assert is_served(place.inbox)
+        with pytest.raises(StoreError, match="another bundle service"):
+            place.bundler.run(stop, stop.set)
+    first.start()
+    first.join(10)
+    assert not first.is_alive()
+    assert not is_served(place.inbox)
+
+
+def test_what_an_interrupted_command_left_in_the_inbox_is_removed_when_the_service_starts(place):
+    for name in (f".install-{'0' * 16}.part", f".install-{'1' * 16}.answer", f"..install-{'2' * 16}.part.new"):
+        (place.inbox / name).write_bytes(b"")
+    (place.inbox / ".new").mkdir()
+    with serving(place.inbox):
+        assert [path.name for path in place.inbox.iterdir()] == [".new"]
+
+
+def test_a_command_that_nobody_answers_says_where_to_look(place):
+    with pytest.raises(TrustError, match="ledger show bundle"):
+        await_answer(place.inbox, f"install-{'0' * 16}", wait_s=0.01)
 
 
 HOME, OLD, NEW = ("192.0.2.7", "8883"), ("192.0.2.8", "8883"), ("192.0.2.9", "8883")
@@ -358,6 +416,7 @@ def test_a_person_installs_a_bundle_while_the_service_runs(simulation_node):
     paths = simulation_node.paths
     with subprocess.Popen([*command, "bundle", "serve"], stderr=subprocess.PIPE, text=True) as service:
         try:
+            wait_until(lambda: is_served(paths.inbox))
             published = provision.publish_bundle(simulation_node.custody, now_s=stage.now_s())
             assert homeplate(simulation_node, "bundle", "install", str(published)).exit_code == 0
             newest = provision.publish_bundle(simulation_node.custody, now_s=stage.now_s())
@@ -365,6 +424,12 @@ def test_a_person_installs_a_bundle_while_the_service_runs(simulation_node):
             (paths.inbox / ".coming").rename(paths.inbox / "coming")
             while list(paths.inbox.iterdir()):
                 assert service.poll() is None
+            newest = provision.publish_bundle(simulation_node.custody, now_s=stage.now_s())
+            altered(simulation_node.custody)
+            refused = homeplate(simulation_node, "bundle", "install", str(newest))
+            assert refused.exit_code == 6
+            assert refused.stderr.startswith("error: altered: rules.json was altered")
+            assert [path.name for path in paths.inbox.iterdir()] == []
         finally:
             service.terminate()
         assert service.wait(20) == 0, service.stderr.read()

@@ -1,13 +1,12 @@
 """The bundle service: verifies candidates and puts the good ones in force. It has no network and no key.
 
-A candidate is a folder: one that somebody brought (`homeplate bundle install FOLDER`), or one in the inbox. A bad one
-changes nothing: the bundle in force stays, and the refusal is in the ledger with its name. What a bundle means is
-`trust`'s to say; this orders the steps and writes the rows.
+A candidate lies in the inbox, or is a folder that somebody brought where no service runs. A bad one changes nothing:
+the bundle in force stays, and the refusal is in the ledger with its name. What a bundle means is `trust`'s to say; this
+orders the steps and writes the rows.
 """
 
 import fcntl
 import os
-import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from homeplate.ports import Clock
 from homeplate.store.ledger import CoalescingLedger, MerkleLog, Row, Value, fit, read_rows
 from homeplate.trust.bundle import Bundle, Candidate, commit_bundle, judge_bundle
 from homeplate.trust.files import read_bounded, write_durably
+from homeplate.trust.inbox import answer, candidates, files_of, is_handed_in, serving
 from homeplate.trust.installed import InstalledBundle
 from homeplate.trust.metadata import ONLINE_DAYS
 from homeplate.trust.reasons import NOT_WRITTEN, NamedTrustError, reason_of
@@ -35,8 +35,6 @@ NOT_APPLIED = "egress-not-applied"
 _MAX_RULES_BYTES = 4 * 1024 * 1024
 REPEATED = frozenset({"bundle.refused", "bundle.unchanged"})
 _REPEATS_WINDOW_NS = 3600 * NANOSECONDS
-# A name that does not begin with a dot: a folder is copied under one that does, and renamed when it is whole.
-_CANDIDATE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
 class JudgingClock(Clock, Protocol):
@@ -158,7 +156,7 @@ class Bundler:
 
         Args:
             installed: the node's bundle folder, with its pinned root.
-            inbox: where candidates are put, one folder each.
+            inbox: where candidates are put, see `trust.inbox`.
             egress: the kernel's rules for uplink.
             pseudonym: the node's, 16 bytes.
             clock: node time.
@@ -176,14 +174,15 @@ class Bundler:
         """Look at the inbox until `stop` is set; `beat` is called after each look (the watchdog's food).
 
         Raises:
-            StoreError: where the ledger cannot be written.
+            StoreError: where the ledger cannot be written, or another service looks after the inbox.
         """
-        while not stop.is_set():
-            self.look()
-            beat()
-            stop.wait(poll_s)
-        with self._alone():
-            self._ledger.flush()
+        with serving(self._inbox):
+            while not stop.is_set():
+                self.look()
+                beat()
+                stop.wait(poll_s)
+            with self._alone():
+                self._ledger.flush()
 
     def look(self) -> Looked:
         """Judge every candidate in the inbox, in the order of their names, and take it out; see that the rules fit.
@@ -194,18 +193,29 @@ class Bundler:
         """
         installed = refused = 0
         with self._alone():
-            for folder in self._candidates():
-                try:
-                    self._take(folder, "inbox")
-                    installed += 1
-                except TrustError as error:  # it is in the ledger; the bundle in force stays
-                    refused += 1
-                    if reason_of(error) in {NOT_WRITTEN, NOT_APPLIED}:
-                        continue  # nothing is wrong with the candidate: it waits until the machine is mended
-                self._remove(folder)
+            for candidate in candidates(self._inbox):
+                if self._is_stuck(candidate):
+                    continue
+                taken = self._settle(candidate)
+                installed, refused = installed + taken, refused + (not taken)
             self._refresh()
             self._warn()
         return Looked(installed=installed, refused=refused)
+
+    def _settle(self, candidate: Path) -> bool:
+        """Judge a candidate, answer whoever waits, and take it out; tell whether it is in force."""
+        refusal: TrustError | None = None
+        try:
+            self._take(candidate, "command" if is_handed_in(candidate) else "inbox")
+        except TrustError as error:  # it is in the ledger; the bundle in force stays
+            refusal = error
+        if is_handed_in(candidate):
+            with suppress(TrustError):  # the one who waits hears nothing, and looks into the ledger
+                answer(candidate, None if refusal is None else _sentence(refusal, candidate))
+        elif refusal is not None and reason_of(refusal) in {NOT_WRITTEN, NOT_APPLIED}:
+            return False  # nothing is wrong with the candidate: it waits until the machine is mended
+        self._remove(candidate)
+        return refusal is None
 
     def take(self, folder: Path) -> Bundle:
         """Put the bundle that a person brought in force, and return it; the folder is left as it is.
@@ -230,15 +240,13 @@ class Bundler:
         with self._alone():
             self._ledger.append(event, **fields)
 
-    def _take(self, folder: Path, origin: str) -> Bundle:
+    def _take(self, source: Path, origin: str) -> Bundle:
         now_ns = self._clock.least_ns() if self._clock.quarantine else self._clock.now_ns()
         try:
-            candidate = judge_bundle(_real_folder(folder), self._installed, now_ns, pseudonym=self._pseudonym)
+            candidate = judge_bundle(files_of(source), self._installed, now_ns, pseudonym=self._pseudonym)
             self._commit(candidate, now_ns)
         except TrustError as error:
-            # Without the folder's own path: it says nothing of the bundle, and a name that a person gave may hold much.
-            text = str(error).replace(f"{folder}/", "").replace(str(folder), "the candidate")
-            self._ledger.append("bundle.refused", reason=fit(f"{reason_of(error)}: {text}"), origin=origin)
+            self._ledger.append("bundle.refused", reason=fit(_sentence(error, source)), origin=origin)
             raise
         bundle = candidate.bundle
         # A bundle is also a time that the custodian signed: it ends the quarantine of a node that was off for long.
@@ -293,29 +301,20 @@ class Bundler:
             return openings_of(self._bundle(now_ns), now_ns // NANOSECONDS)
         return frozenset()
 
-    def _candidates(self) -> list[Path]:
-        try:
-            names = sorted(path.name for path in self._inbox.iterdir() if _CANDIDATE.match(path.name))
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StoreError(f"the inbox {self._inbox} cannot be read: {error.strerror}; check its owner") from error
-        return [folder for name in names if (folder := self._inbox / name).is_dir() and not self._is_stuck(folder)]
-
-    def _remove(self, folder: Path) -> None:
+    def _remove(self, candidate: Path) -> None:
         """Take a judged candidate out of the inbox; one that cannot be removed is not judged again until it changes."""
         with suppress(OSError):
-            if folder.is_symlink():
-                folder.unlink()
+            if candidate.is_dir() and not candidate.is_symlink():
+                shutil.rmtree(candidate)
             else:
-                shutil.rmtree(folder)
+                candidate.unlink()
             return
-        self._stuck[folder.name] = _stamp(folder)
+        self._stuck[candidate.name] = _stamp(candidate)
 
-    def _is_stuck(self, folder: Path) -> bool:
-        if folder.name in self._stuck and self._stuck[folder.name] == _stamp(folder):
+    def _is_stuck(self, candidate: Path) -> bool:
+        if candidate.name in self._stuck and self._stuck[candidate.name] == _stamp(candidate):
             return True
-        self._stuck.pop(folder.name, None)
+        self._stuck.pop(candidate.name, None)
         return False
 
     @contextmanager
@@ -332,15 +331,17 @@ class Bundler:
             os.close(folder)
 
 
-def _real_folder(folder: Path) -> Path:
-    """Return the folder, unless it is a link: what it points to may change while it is read."""
-    if folder.is_symlink() or not folder.is_dir():
-        raise NamedTrustError("unreadable", f"{folder} is no folder; copy the folder that the custodian published")
-    return folder
+def _sentence(error: TrustError, source: Path) -> str:
+    """Return a refusal as the ledger has it: its name, and a sentence without the candidate's own path.
+
+    The path says nothing of the bundle, and a name that a person gave may hold much.
+    """
+    text = str(error).replace(f"{source}/", "").replace(str(source), "the candidate")
+    return f"{reason_of(error)}: {text}"
 
 
-def _stamp(folder: Path) -> tuple[int, int]:
+def _stamp(candidate: Path) -> tuple[int, int]:
     with suppress(OSError):
-        state = folder.stat()
+        state = candidate.lstat()
         return state.st_ino, state.st_mtime_ns
     return 0, 0

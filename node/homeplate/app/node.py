@@ -35,6 +35,8 @@ from homeplate.sealing.keys import (
 from homeplate.sealing.slots import SlotStore, require_in_place, require_memory_backed
 from homeplate.trust.bundle import Bundle, load_bundle, pin_root
 from homeplate.trust.enrolment import fingerprint, make_request
+from homeplate.trust.inbox import await_answer, hand_in, is_served
+from homeplate.trust.packed import pack
 
 PSEUDONYM_BYTES = 16
 MAX_INPUT_BYTES = 1024 * 1024
@@ -285,7 +287,8 @@ def _make_keys(paths: Paths, pseudonym: bytes, cameras: tuple[str, ...]) -> byte
 def install(config: Config, folder: Path, certificate: Path | None, clock: SystemClock) -> Bundle:
     """Install a bundle, and the client certificate that came with the enrolment; refusals go to the ledger.
 
-    It may be done while `homeplate bundle serve` runs: the two take turns.
+    Where `homeplate bundle serve` runs, the bundle is handed to it through the inbox: then whoever calls this needs no
+    right to the bundle's folder, and what parses the bundle is the service.
 
     Raises:
         TrustError: where the bundle is not acceptable; what was installed stays in force.
@@ -296,7 +299,12 @@ def install(config: Config, folder: Path, certificate: Path | None, clock: Syste
     if certificate is not None:
         _install_certificate(paths, certificate)
         bundler.note("bundle.certificate-installed")
-    return bundler.take(folder)
+    if not is_served(paths.inbox):
+        return bundler.take(folder)
+    name = f"install-{secrets.token_hex(8)}"
+    hand_in(paths.inbox, pack(folder), name)
+    await_answer(paths.inbox, name)
+    return load_bundle(paths.bundle, clock.now_ns())
 
 
 def build_bundler(config: Config, clock: SystemClock) -> Bundler:

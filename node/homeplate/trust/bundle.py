@@ -19,7 +19,7 @@ from homeplate.domain.rules import Rule
 from homeplate.errors import TrustError
 from homeplate.trust import contents
 from homeplate.trust.agencies import agencies
-from homeplate.trust.files import read_bounded, sync_folder, write_durably
+from homeplate.trust.files import Files, FolderFiles, read_bounded, sync_folder, write_durably
 from homeplate.trust.metadata import (
     ALLOWLIST_TARGET,
     MAX_METADATA_BYTES,
@@ -127,7 +127,7 @@ def _read_installed(installed: Path, now_ns: int, wanted: list[str] | None = Non
     A crash between a next root and the timestamp that came with it leaves the old bundle beside a root that may have
     rotated its keys. It stays in force until the installation is done again; a candidate is judged by the last root.
     """
-    reader = Reader(installed, installed, now_ns)
+    reader = Reader(None, installed, now_ns)
     pinned = reader.trusted.root.version
     try:
         return reader.read(wanted)
@@ -137,7 +137,7 @@ def _read_installed(installed: Path, now_ns: int, wanted: list[str] | None = Non
         unsigned = error
     for version in range(reader.trusted.root.version - 1, pinned - 1, -1):
         with suppress(NamedTrustError):
-            return Reader(installed, installed, now_ns, last_root=version).read(wanted)
+            return Reader(None, installed, now_ns, last_root=version).read(wanted)
     raise unsigned
 
 
@@ -148,12 +148,12 @@ def read_bundle(folder: Path, installed: Path, now_ns: int, *, pseudonym: bytes 
         SameVersionError: where it is the installed one already.
         TrustError: where the node would refuse it.
     """
-    return _bundle(Reader(folder, installed, now_ns).read(_wanted(pseudonym)), pseudonym)
+    return _bundle(Reader(FolderFiles(folder), installed, now_ns).read(_wanted(pseudonym)), pseudonym)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A bundle that was read once and verified; what is put in force are these bytes, whatever becomes of the folder.
+    """A bundle that was read once and verified; these bytes are put in force, whatever becomes of the files.
 
     Attributes:
         bundle: what it says.
@@ -164,7 +164,7 @@ class Candidate:
     files: Mapping[str, bytes] = field(repr=False)
 
 
-def judge_bundle(source: Path, installed: Path, now_ns: int, *, pseudonym: bytes | None = None) -> Candidate:
+def judge_bundle(source: Files, installed: Path, now_ns: int, *, pseudonym: bytes | None = None) -> Candidate:
     """Verify the bundle in `source` against what is installed, with all its targets; nothing is written.
 
     Raises:
@@ -174,10 +174,8 @@ def judge_bundle(source: Path, installed: Path, now_ns: int, *, pseudonym: bytes
     try:
         verified = Reader(source, installed, now_ns).read()
     except SameVersionError as error:
-        if read_bounded(source / TIMESTAMP, MAX_METADATA_BYTES) != read_bounded(
-            installed / TIMESTAMP, MAX_METADATA_BYTES
-        ):
-            message = f"{source} has the installed version with other contents; publish a newer one"
+        if source.read(TIMESTAMP, MAX_METADATA_BYTES) != read_bounded(installed / TIMESTAMP, MAX_METADATA_BYTES):
+            message = "the candidate has the installed version with other contents; publish a newer one"
             raise NamedTrustError("other-contents", message) from error
         return Candidate(bundle=load_bundle(installed, now_ns, pseudonym=pseudonym), files={})
     return Candidate(bundle=_bundle(verified, pseudonym), files=verified.files)
@@ -206,7 +204,7 @@ def install_bundle(source: Path, installed: Path, now_ns: int, *, pseudonym: byt
     Raises:
         TrustError: where it is not acceptable or cannot be written; what was installed is untouched.
     """
-    candidate = judge_bundle(source, installed, now_ns, pseudonym=pseudonym)
+    candidate = judge_bundle(FolderFiles(source), installed, now_ns, pseudonym=pseudonym)
     commit_bundle(candidate, installed, now_ns)
     return candidate.bundle
 

@@ -30,7 +30,7 @@ from tuf.ngclient.config import EnvelopeType
 
 from homeplate.domain.record import NANOSECONDS
 from homeplate.errors import TrustError
-from homeplate.trust.files import read_bounded
+from homeplate.trust.files import Files, FolderFiles, read_bounded
 from homeplate.trust.reasons import NamedTrustError, naming
 from homeplate.trust.schema import RootMark
 
@@ -127,17 +127,18 @@ def root_mark(root: Root) -> RootMark:
 
 
 class Reader:
-    """Reads one folder's metadata in TUF's order against what a node already trusts.
+    """Reads one bundle's metadata in TUF's order against what a node already trusts.
 
     Args:
-        folder: the folder to read.
-        installed: the node's own folder, with its pinned root; equal to `folder` when the node reads what it has.
+        candidate: the bundle to read; None where the node reads what it has.
+        installed: the node's own folder, with its pinned root.
         now_ns: node time; expiry is judged by it alone.
         last_root: follow the chain of roots no further than to this version; None follows it to its end.
     """
 
-    def __init__(self, folder: Path, installed: Path, now_ns: int, *, last_root: int | None = None) -> None:
-        self._folder = folder
+    def __init__(self, candidate: Files | None, installed: Path, now_ns: int, *, last_root: int | None = None) -> None:
+        self._own = FolderFiles(installed)
+        self._files: Files = self._own if candidate is None else candidate
         self._last_root = last_root
         self._installed = installed
         self.files: dict[str, bytes] = {}
@@ -158,7 +159,7 @@ class Reader:
             TrustError: where anything is missing, too large, unsigned, altered, expired or rolled back.
         """
         self._roots()
-        previous = None if self._folder == self._installed else self._previous()
+        previous = None if self._files is self._own else self._previous()
         self._apply("timestamp", TIMESTAMP, None)
         if previous is not None:
             name = f"{previous}.snapshot.json"
@@ -192,10 +193,10 @@ class Reader:
             if self.trusted.root.version == self._last_root:
                 return
             name = f"{self.trusted.root.version + 1}.root.json"
-            folder = self._installed if (self._installed / name).exists() else self._folder
-            if not (folder / name).exists():
+            files = self._own if name in self._own else self._files
+            if name not in files:
                 return
-            data = self.files[name] = read_bounded(folder / name, MAX_METADATA_BYTES)
+            data = self.files[name] = files.read(name, MAX_METADATA_BYTES)
             try:
                 root = self.trusted.update_root(data)
             except (RepositoryError, ValueError) as error:
@@ -231,7 +232,7 @@ class Reader:
     def _apply(self, role: str, name: str, meta: MetaFile | None) -> None:
         """Read a metadata file with its bound and hand it to the trusted set."""
         limit = MAX_METADATA_BYTES if meta is None or meta.length is None else min(meta.length, MAX_METADATA_BYTES)
-        data = self.files[name] = read_bounded(self._folder / name, limit)
+        data = self.files[name] = self._files.read(name, limit)
         try:
             if role == "timestamp":
                 signed: Signed = self.trusted.update_timestamp(data)
@@ -260,7 +261,7 @@ class Reader:
                 message = f"{path} has {target.length} bytes; at most {MAX_TARGET_BYTES} are read"
                 raise NamedTrustError("too-large", message)
             name = stored_name(path, target)
-            data = read_bounded(self._folder / name, target.length)
+            data = self._files.read(name, target.length)
             try:
                 target.verify_length_and_hashes(data)
             except LengthOrHashMismatchError as error:
