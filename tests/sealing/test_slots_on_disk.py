@@ -4,11 +4,7 @@ The file systems are small loop mounts, which need root on Linux. The same scan 
 so it can fail.
 """
 
-import errno
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,47 +14,21 @@ import pytest
 from homeplate.domain.record import DAY_SECONDS, RecordId, SlotId
 from homeplate.sealing.errors import SlotError
 from homeplate.sealing.slots import CELL_BYTES, SlotStore, require_in_place
+from tests.disk import Disk, mounted
 
-MEBIBYTE = 1 << 20
 
-
-class Disk:
-    """An ext4 in a file."""
+class SlotDisk(Disk):
+    """A disk with a slot file on it."""
 
     def __init__(self, folder: Path) -> None:
-        self.image, self.mount_point, self.memory = folder / "image", folder / "mount", folder / "memory.slots"
-        self.mount_point.mkdir()
-        with self.image.open("wb") as file:
-            file.truncate(16 * MEBIBYTE)
-        # A journal of its own: ext4 without one could not leak a key through it.
-        subprocess.run(["mkfs.ext4", "-q", "-F", "-J", "size=4", str(self.image)], check=True)
-
-    def mount(self) -> bool:
-        command = ["mount", "-o", "loop", str(self.image), str(self.mount_point)]
-        return subprocess.run(command, check=False, capture_output=True).returncode == 0
-
-    def unmount(self) -> None:
-        subprocess.run(["umount", str(self.mount_point)], check=True)
+        super().__init__(folder)
+        self.memory = folder / "memory.slots"
 
     @contextmanager
     def store(self) -> Iterator[SlotStore]:
         store = SlotStore(self.mount_point / "disk.slots", self.memory)
         yield store
         store.close()
-
-    def fill(self) -> None:
-        """Write until there is no space left."""
-        with (self.mount_point / "filler").open("wb", buffering=0) as filler:
-            try:
-                while True:
-                    filler.write(bytes(MEBIBYTE))
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-
-    def holds(self, secret: bytes) -> bool:
-        """Tell whether the unmounted image holds these bytes anywhere."""
-        return secret in self.image.read_bytes()
 
     def key_of(self, slot: SlotId) -> bytes:
         data = (self.mount_point / "disk.slots").read_bytes()
@@ -69,13 +39,7 @@ class Disk:
 
 @pytest.fixture
 def disk(tmp_path):
-    if os.geteuid() != 0 or not sys.platform.startswith("linux") or shutil.which("mkfs.ext4") is None:
-        pytest.skip("a file system of one's own needs root on Linux and mkfs.ext4")
-    disk = Disk(tmp_path)
-    if not disk.mount():
-        pytest.skip("this machine allows no loop mounts")
-    yield disk
-    subprocess.run(["umount", "-q", str(disk.mount_point)], check=False)
+    yield from mounted(tmp_path, SlotDisk)
 
 
 def test_a_destroyed_key_is_nowhere_on_the_disk_and_a_kept_one_is(disk):
