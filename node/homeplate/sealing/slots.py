@@ -347,15 +347,18 @@ class _SlotFile:
         return self._view[index * CELL_BYTES : (index + 1) * CELL_BYTES]
 
     def live(self) -> Iterator[tuple[int, SlotInfo]]:
-        for index in range(1, CELLS + 1):
-            info = _decode_name(self.cell(index))
+        at = self._map.find(_MARK, CELL_BYTES)  # most cells are empty, and purge looks at all of them several times
+        while at >= 0:
+            index, inside = divmod(at, CELL_BYTES)
+            info = None if inside else _decode_name(self.cell(index))
             if info is not None:
                 yield index, info
+            at = self._map.find(_MARK, at + 1)
 
     def torn(self) -> list[int]:
         """Return the cells that are neither empty nor live."""
         live = {index for index, _ in self.live()}
-        return [index for index in range(1, CELLS + 1) if index not in live and self.cell(index) != _EMPTY]
+        return [index for index in range(1, CELLS + 1) if index not in live and bytes(self.cell(index)) != _EMPTY]
 
     def free_index(self) -> int:
         free = next((index for index in range(1, CELLS + 1) if self.cell(index) == _EMPTY), None)
