@@ -171,7 +171,8 @@ def _mosquitto(folder: Path, port: int, receivers: tuple[str, ...], tls: str) ->
         raise RuntimeError("mosquitto is not installed: apt install mosquitto")
     readers = [f"user {name}\ntopic read homeplate/+/records\n" for name in receivers]
     # `pattern` lines hold for every user; %u is the certificate's common name, which is the node's pseudonym.
-    (folder / "acl").write_text("pattern write homeplate/%u/records\n\n" + "\n".join(readers))
+    nodes = "pattern write homeplate/%u/records\npattern read homeplate/bundles\n\n"
+    (folder / "acl").write_text(nodes + "\n".join([*readers, "user bundles\ntopic write homeplate/bundles\n"]))
     config = MOSQUITTO_CONF.format(folder=folder.resolve(), port=port, tls=tls)
     if os.geteuid() == 0:
         config += "user root\n"  # it would drop to a user that cannot read this folder

@@ -9,15 +9,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 from typing import Protocol, TypeVar
 
 from homeplate.broker.errors import NotConnectedError, NotTakenError
 from homeplate.clock import NANOSECONDS, perf_ns
-from homeplate.domain.agency import Endpoint, Recipient
+from homeplate.domain.agency import Endpoint
 from homeplate.domain.record import DAY_SECONDS, RecordHeader, RecordId
 from homeplate.errors import BrokerError, ClockError, SealingError, StoreError, TrustError
-from homeplate.policy.allowlist import Allowed, Recipients, may_connect, recipient_of_key, recipients
+from homeplate.policy.allowlist import Allowed, Recipients, address_of, may_connect, recipient_of_key, recipients
 from homeplate.policy.verdict import Refused
 from homeplate.ports import Clock, Ledger, Publisher, SlotWrapper, Spool
 from homeplate.sealing.envelope import decode
@@ -337,12 +336,6 @@ class Uplink:
         before = self._waits.get(identifier)
         seconds = FIRST_WAIT_S if before is None else min(2 * before.seconds, LONGEST_WAIT_S)
         self._waits[identifier] = _Wait(seconds=seconds, until_ns=self._ticks() + seconds * NANOSECONDS)
-
-
-def address_of(recipient: Recipient) -> str | None:
-    """Return the first of a recipient's endpoints that is one address, not a range; None where there is none."""
-    networks = (ip_network(endpoint.network) for endpoint in recipient.agency.endpoints)
-    return next((str(network.network_address) for network in networks if network.num_addresses == 1), None)
 
 
 def _only(pending: Iterable[RecordId], known: Mapping[RecordId, _Known]) -> dict[RecordId, _Known]:

@@ -9,8 +9,9 @@ import click
 
 from homeplate import __version__
 from homeplate.errors import ConfigError, HomeplateError
+from homeplate_custodian.commands_bundle import bundle
 from homeplate_custodian.commands_hold import hold
-from homeplate_custodian.commands_provision import broker, bundle, enrol, init, key
+from homeplate_custodian.commands_provision import broker, enrol, init, key
 from homeplate_custodian.commands_records import open_records, receive
 from homeplate_custodian.commands_verify import verify
 

@@ -31,7 +31,7 @@ from homeplate_custodian.receive import (
     Receipt,
     Receiver,
     Subscriber,
-    receiver_identity,
+    client_identity,
     receiver_name,
 )
 from homeplate_custodian.records import (
@@ -142,16 +142,24 @@ def broker_access(custody: Path, agency: str, now_s: int) -> BrokerAccess:
         ConfigError: where the published registry gives the agency no single address.
         TrustError: where no bundle is published.
     """
+    return access_as(custody, agency, receiver_name(agency), folder="receiver", now_s=now_s)
+
+
+def access_as(custody: Path, agency: str, name: str, *, folder: str, now_s: int) -> BrokerAccess:
+    """Return how a client with this common name reaches the agency's broker; its key is in `folder` of the agency's.
+
+    Raises:
+        ConfigError: where the published registry gives the agency no single address.
+        TrustError: where no bundle is published.
+    """
     bundle = provision.published(custody, now_s=now_s)
     endpoints = [endpoint for entry in bundle.registry if entry.identifier == agency for endpoint in entry.endpoints]
     endpoint = next((endpoint for endpoint in endpoints if "/" not in endpoint.network), None)
     if endpoint is None:
         why = bundle.unregistered.get(agency, "the published registry gives it no single address")
-        raise ConfigError(f"nothing can be received for {agency}: {why}")
-    certificate, key = receiver_identity(
-        custody / "authority", custody / "agencies" / agency / "receiver", agency, now_s=now_s
-    )
-    return BrokerAccess(endpoint=endpoint, client_id=receiver_name(agency), certificate=certificate, key=key)
+        raise ConfigError(f"the broker of {agency} cannot be reached: {why}")
+    certificate, key = client_identity(custody / "authority", custody / "agencies" / agency / folder, name, now_s=now_s)
+    return BrokerAccess(endpoint=endpoint, client_id=name, certificate=certificate, key=key)
 
 
 def _stop_when(subscriber: Subscriber, seconds: float | None, idle: float | None) -> Callable[[], bool]:

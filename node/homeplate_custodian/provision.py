@@ -381,6 +381,29 @@ def remove_hold_key(custody: Path, public: bytes) -> None:
     _save(custody, RULES_TARGET, msgspec.structs.replace(draft, hold_keys=left))
 
 
+def add_bundle_source(custody: Path, identifier: str) -> None:
+    """Name a recipient whose broker nodes ask for the next bundle.
+
+    Raises:
+        TrustError: where there are too many already, or the identifier is none.
+    """
+    draft = _load(custody, RULES_TARGET, RulesFile)
+    sources = list(dict.fromkeys([*draft.bundle_sources, identifier]))
+    _save(custody, RULES_TARGET, _checked(msgspec.structs.replace(draft, bundle_sources=sources)))
+
+
+def remove_bundle_source(custody: Path, identifier: str) -> None:
+    """Take a source out of the draft.
+
+    Raises:
+        ConfigError: where it is not there.
+    """
+    draft = _load(custody, RULES_TARGET, RulesFile)
+    left = [name for name in draft.bundle_sources if name != identifier]
+    _gone(identifier, len(draft.bundle_sources), len(left), "the bundle's sources")
+    _save(custody, RULES_TARGET, msgspec.structs.replace(draft, bundle_sources=left))
+
+
 def enrol(custody: Path, request_json: bytes, *, now_s: int, days: int = NODE_DAYS) -> str:
     """Draft a node's entry from its request, and return its client certificate as PEM.
 

@@ -169,7 +169,7 @@ class Receiver:
             )
 
 
-class _Client(paho.Client):
+class CheckedClient(paho.Client):
     """paho on a socket that was checked before; paho has one host for address, name and proxy."""
 
     def __init__(self, client_id: str, sock: ssl.SSLSocket) -> None:
@@ -191,10 +191,16 @@ def receiver_name(agency: str) -> str:
     return f"receiver-{agency}"
 
 
-def receiver_identity(authority: Path, folder: Path, agency: str, *, now_s: int) -> tuple[Path, Path]:
-    """Return the receiver's client certificate and key in `folder`; make them where they are missing.
+def client_identity(authority: Path, folder: Path, name: str, *, now_s: int) -> tuple[Path, Path]:
+    """Return a client's certificate and key in `folder`; make them where they are missing.
 
     An agency whose broker has an authority of its own puts `tls.crt` and `tls.pem` there itself.
+
+    Args:
+        authority: who issues it.
+        folder: where they lie.
+        name: the certificate's common name, and so the broker's user.
+        now_s: seconds since 1970.
 
     Raises:
         ConfigError: where there is no authority to issue it.
@@ -204,10 +210,10 @@ def receiver_identity(authority: Path, folder: Path, agency: str, *, now_s: int)
     if certificate.exists():
         return certificate, path
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, receiver_name(agency))])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, SHA256())
     pem = request.public_bytes(Encoding.PEM).decode()
-    issued = issue_client(authority, pem, common_name=receiver_name(agency), now_s=now_s)
+    issued = issue_client(authority, pem, common_name=name, now_s=now_s)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # a crash left it without its certificate
     write_new(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -297,7 +303,7 @@ class Subscriber:
             raise failure
 
     def _session(self, stop: Callable[[], bool]) -> None:
-        client = _Client(self._access.client_id, self._access.connect())
+        client = CheckedClient(self._access.client_id, self._access.connect())
         client.on_connect, client.on_subscribe, client.on_message = (
             self._on_connect,
             self._on_subscribe,

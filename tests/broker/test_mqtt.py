@@ -5,7 +5,7 @@ import trustme
 from paho.mqtt.client import Client
 
 from homeplate.broker.errors import NotConnectedError, NotTakenError, OutcomeUnknownError
-from homeplate.broker.mqtt import MqttPublisher
+from homeplate.broker.mqtt import MqttListener, MqttPublisher
 
 NODE = "ab" * 16
 TOPIC = f"homeplate/{NODE}/records"
@@ -110,3 +110,83 @@ def test_the_pin_is_checked_before_connect_is_said(peer, identity):
 
 def test_paho_still_makes_its_socket_where_ours_is_put():
     assert callable(Client._create_socket)
+    assert callable(Client._sock_recv)
+
+
+SUBACK = bytes.fromhex("9004000100") + b"\x01"  # of message id 1, QoS 1 (MQTT 5, 3.9)
+
+
+def publication(payload):
+    """Return a PUBLISH of QoS 1 and message id 1 on the topic `t` (MQTT 5, 3.3)."""
+    body = b"\x00\x01t\x00\x01\x00" + payload
+    assert len(body) < 128
+    return b"\x32" + bytes([len(body)]) + body
+
+
+def listening(server, identity, largest=100):
+    return MqttListener(
+        "127.0.0.1", server.endpoint(), client_id=NODE, identity=identity, largest=largest, timeout_s=2.0
+    )
+
+
+def test_a_listener_acknowledges_a_message_after_it_was_taken(peer, identity):
+    server = peer(answers=(CONNACK, SUBACK + publication(b"one")), close_after=False)
+    listener, taken = listening(server, identity), []
+    listener.listen("t", taken.append, lambda: True, idle_s=0.3)
+    listener.close()
+    assert taken == [b"one"]
+    assert PUBACK in server.finish()
+
+
+def test_a_message_whose_taking_fails_is_not_acknowledged(peer, identity):
+    server = peer(answers=(CONNACK, SUBACK + publication(b"one")), close_after=False)
+    listener = listening(server, identity)
+
+    def fail(_):
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        listener.listen("t", fail, lambda: True, idle_s=0.3)
+    listener.close()
+    assert PUBACK not in server.finish()
+
+
+def test_a_listener_that_may_not_go_on_takes_and_acknowledges_nothing_more(peer, identity):
+    server = peer(answers=(CONNACK, SUBACK + publication(b"one") + publication(b"two")), close_after=False)
+    listener, taken = listening(server, identity), []
+    listener.listen("t", taken.append, lambda: not taken, idle_s=5.0)
+    listener.close()
+    assert taken == [b"one"]
+    assert server.finish().count(PUBACK) == 1
+
+
+def test_a_packet_larger_than_was_agreed_ends_the_connection_before_it_is_read(peer, identity):
+    largest = b"\x32\xff\xff\xff\x7f"  # 256 MiB
+    server = peer(answers=(CONNACK, SUBACK + largest + bytes(50_000)), close_after=False)
+    listener, taken = listening(server, identity), []
+    with pytest.raises(NotConnectedError) as caught:
+        listener.listen("t", taken.append, lambda: True, idle_s=5.0)
+    listener.close()
+    assert caught.value.reason == "closed"
+    assert taken == []
+
+
+def test_a_broker_that_floods_a_publisher_is_left(peer, identity):
+    server = peer(answers=(CONNACK, b"\x32\xff\xff\xff\x7f" + bytes(50_000)), close_after=False)
+    publisher = opened(server, identity)
+    with pytest.raises(OutcomeUnknownError):
+        publisher.publish(TOPIC, b"sealed", expiry_s=60)
+
+
+@pytest.mark.parametrize(
+    ("answers", "reason"),
+    [
+        ((CONNACK_NOT_AUTHORIZED,), "not-authorized"),
+        ((CONNACK, bytes.fromhex("9004000100") + b"\x87"), "not-authorized"),
+    ],
+)
+def test_a_broker_that_refuses_a_listener_is_named_with_its_reason(peer, identity, answers, reason):
+    server = peer(answers=answers)
+    with pytest.raises(NotConnectedError) as caught:
+        listening(server, identity).listen("t", lambda _: None, lambda: True, idle_s=1.0)
+    assert caught.value.reason == reason

@@ -168,6 +168,7 @@ def describe_bundle(config: Config) -> Iterator[str]:
     for rule in bundle.rules:
         parts = "+".join(sorted(rule.parts))
         yield f"rule {rule.name}: {rule.trigger}, {parts}, {rule.storage}, {rule.retention_s} s, {rule.purpose}"
+    yield f"the next bundle comes {' or '.join(['by hand', *(f'from {name}' for name in bundle.bundle_sources)])}"
     who = recipients(bundle.registry, bundle.allowlist, bundle.jurisdiction, now_s, unregistered=bundle.unregistered)
     for identifier, recipient in sorted(who.allowed.items()):
         yield f"recipient {identifier}: {recipient.agency.legal_name} ({recipient.grant.need})"

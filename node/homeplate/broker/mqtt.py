@@ -1,4 +1,4 @@
-"""MQTT 5 over paho: one connection, one record in flight, and success means a good PUBACK.
+"""MQTT 5 over paho: a publisher with one record in flight, whose success is a good PUBACK, and a listener.
 
 paho resolves, proxies and names by one host string, reconnects and re-sends by itself, and reports a refused PUBLISH
 as published. So it is given a socket that `tls.open_tls` has already checked, is used for one connection only, has no
@@ -7,6 +7,7 @@ thread (`loop()` is called here, under a deadline), and the PUBACK's reason code
 
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersi
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from homeplate.broker.errors import NotConnectedError, NotTakenError, OutcomeUnknownError
 from homeplate.broker.tls import ClientIdentity, open_tls
@@ -26,22 +28,37 @@ KEEPALIVE_S = 30
 # MQTT 5, 3.4.2.1: a success code, and yet the broker threw the message away because nobody was subscribed.
 _NO_MATCHING_SUBSCRIBERS = 0x10
 _NS = 1_000_000_000
+_FRAME_BYTES = 1024
+# How many messages a broker may send to a listener before one is acknowledged: the bound of what waits in memory.
+_IN_FLIGHT = 8
+# How long the broker keeps what came for a listener that is away: longer than its pause between two looks, by far.
+_SESSION_S = 7 * 86_400
 
 
 class _Client(paho.Client):
-    """paho on a given socket. `_create_socket` is where paho makes one; a test fails should a release rename it."""
+    """paho on a given socket, with a bound on what it receives.
 
-    def __init__(self, client_id: str, sock: ssl.SSLSocket) -> None:
+    `_create_socket` is where paho makes one, and `_sock_recv` where it asks for the rest of a packet, whose length the
+    peer chose; a test fails should a release rename either.
+    """
+
+    def __init__(self, client_id: str, sock: ssl.SSLSocket, largest: int = _FRAME_BYTES) -> None:
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             protocol=MQTTProtocolVersion.MQTTv5,
             reconnect_on_failure=False,
+            manual_ack=True,
         )
-        self._given = sock
+        self._given, self._largest = sock, largest
 
     def _create_socket(self) -> socket.socket:
         return self._given
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if bufsize > self._largest:
+            raise ConnectionError("the broker sends a larger packet than was agreed")
+        return super()._sock_recv(bufsize)
 
 
 class MqttPublisher:
@@ -132,6 +149,95 @@ class MqttPublisher:
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, code: ReasonCode, _properties: Any) -> None:
         self._pubacks[mid] = code
+
+
+class MqttListener:
+    """One checked connection that takes what came on a topic. The broker keeps it while nobody is connected.
+
+    Args:
+        address: what policy allowed.
+        endpoint: the registry's, for name, authority and pins.
+        client_id: the stored session's name.
+        identity: the node's client certificate.
+        largest: bytes that a message may have.
+        timeout_s: for TCP, handshake, CONNACK and SUBACK each.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        endpoint: Endpoint,
+        *,
+        client_id: str,
+        identity: ClientIdentity | None,
+        largest: int,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        """Connect; `listen` subscribes.
+
+        Raises:
+            NotConnectedError: with the reasons of `MqttPublisher.open`.
+        """
+        self._timeout_s, self._where = timeout_s, f"{address} port {endpoint.port}"
+        self._client = _Client(client_id, open_tls(address, endpoint, identity, timeout_s), largest + _FRAME_BYTES)
+        self._connack: ReasonCode | None = None
+        self._suback: list[ReasonCode] = []
+        self._arrived: deque[paho.MQTTMessage] = deque()
+        self._client.on_connect, self._client.on_subscribe = self._on_connect, self._on_subscribe
+        self._client.on_message = self._on_message
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = _SESSION_S
+        properties.ReceiveMaximum = _IN_FLIGHT
+        properties.MaximumPacketSize = largest + _FRAME_BYTES
+        self._client.connect(address, endpoint.port, KEEPALIVE_S, clean_start=False, properties=properties)
+        self._require(lambda: self._connack, "connection")
+
+    def listen(self, topic: str, take: Callable[[bytes], None], go_on: Callable[[], bool], *, idle_s: float) -> None:
+        """Take messages until none came for `idle_s` seconds or `go_on` says no; it is asked before each one.
+
+        A message is acknowledged after `take` returned: what raises is sent again at the next connection.
+
+        Raises:
+            NotConnectedError: where the broker does not accept the subscription, or closes the connection.
+        """
+        self._client.subscribe(topic, options=SubscribeOptions(qos=1))
+        self._require(lambda: self._suback[0] if self._suback else None, "subscription")
+        quiet_until = perf_ns() + int(idle_s * _NS)
+        while perf_ns() < quiet_until and go_on():
+            alive = self._client.loop(0.2) == MQTTErrorCode.MQTT_ERR_SUCCESS
+            while self._arrived and go_on():
+                message = self._arrived.popleft()
+                take(bytes(message.payload))
+                self._client.ack(message.mid, message.qos)
+                quiet_until = perf_ns() + int(idle_s * _NS)
+            if not alive:
+                raise NotConnectedError("closed", f"{self._where} closed the connection; it is tried again")
+
+    def close(self) -> None:
+        """Say DISCONNECT where that is still possible, and close the socket; the session stays."""
+        self._client.disconnect()
+        deadline = perf_ns() + int(self._timeout_s * _NS)
+        while self._client.socket() is not None and perf_ns() < deadline:
+            self._client.loop(0.2)
+
+    def _require(self, answer: Callable[[], ReasonCode | None], what: str) -> None:
+        deadline, alive = perf_ns() + int(self._timeout_s * _NS), True
+        while alive and answer() is None and perf_ns() < deadline:
+            alive = self._client.loop(0.2) == MQTTErrorCode.MQTT_ERR_SUCCESS
+        code = answer()
+        if code is None or code.is_failure:
+            reason = _slug(code, "no-answer")
+            self.close()
+            raise NotConnectedError(reason, f"{self._where} did not accept the {what}: {reason} (see its access list)")
+
+    def _on_connect(self, _client: Any, _data: Any, _flags: Any, code: ReasonCode, _properties: Any) -> None:
+        self._connack = code
+
+    def _on_subscribe(self, _client: Any, _data: Any, _mid: Any, codes: list[ReasonCode], _properties: Any) -> None:
+        self._suback = codes
+
+    def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
+        self._arrived.append(message)
 
 
 def _slug(code: ReasonCode | None, default: str = "closed") -> str:

@@ -118,6 +118,12 @@ def may_connect(address: str, identifier: str, known: Recipients, now_s: int) ->
     return Refused(f"other-address: {wanted} is in none of the endpoints that the registry signed for {identifier}")
 
 
+def address_of(recipient: Recipient) -> str | None:
+    """Return the first of a recipient's endpoints that is one address, not a range; None where there is none."""
+    networks = (ipaddress.ip_network(endpoint.network) for endpoint in recipient.agency.endpoints)
+    return next((str(network.network_address) for network in networks if network.num_addresses == 1), None)
+
+
 def recipient_of_key(key_id: bytes, known: Recipients) -> Recipient | None:
     """Return whose sealing key `key_id` is, among the allowed; a key past its sealing dates still names its owner."""
     return next(

@@ -55,6 +55,7 @@ class Bundle:
         expires_s: the first second (since 1970) at which it no longer counts.
         ends_s: the same for each role's part of it.
         hold_keys: whose signature makes or ends an evidence hold, raw Ed25519; from the operator.
+        bundle_sources: recipients whose brokers are asked for the next bundle; from the operator.
         registry_body, operator_body: who the root says the two signers are.
         independent: False where one body holds both roles, or the operator holds a key of the root: the node then
             cannot prove that its recipients are in state.
@@ -70,6 +71,7 @@ class Bundle:
     rules: tuple[Rule, ...]
     purposes: tuple[str, ...]
     hold_keys: tuple[bytes, ...]
+    bundle_sources: tuple[str, ...]
     nodes: tuple[NodeEntry, ...]
     hot_list_sealed: bytes | None = field(repr=False)
     expires_s: int
@@ -237,6 +239,7 @@ def _believed(verified: Verified, pseudonym: bytes | None) -> Bundle:
         rules=contents.rules(rules, demo=mark.demo),
         purposes=tuple(rules.purposes),
         hold_keys=tuple(bytes.fromhex(key) for key in rules.hold_keys),
+        bundle_sources=tuple(dict.fromkeys(rules.bundle_sources)),
         nodes=contents.nodes(decode(targets[NODES_TARGET], NodesFile, NODES_TARGET)),
         hot_list_sealed=None if pseudonym is None else targets.get(hot_list_target(pseudonym)),
         expires_s=verified.expires_s,

@@ -114,6 +114,8 @@ class RulesFile(Entry, frozen=True, kw_only=True):
     rules: Annotated[list[RuleEntry], msgspec.Meta(max_length=256)]
     hold_keys: Annotated[list[Hex32], msgspec.Meta(max_length=8)] = []
     """Public keys (raw Ed25519) whose holder may sign evidence holds and releases; none: nobody may."""
+    bundle_sources: Annotated[list[Identifier], msgspec.Meta(max_length=8)] = []
+    """Recipients whose brokers nodes ask for the next bundle; none: a person brings it."""
 
 
 class NodeFileEntry(Entry, frozen=True, kw_only=True):
