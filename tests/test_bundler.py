@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -19,6 +20,7 @@ from homeplate.trust.files import write_durably
 from homeplate.trust.inbox import await_answer, hand_in, is_served, serving
 from homeplate.trust.packed import pack
 from homeplate_custodian import provision
+from homeplate_custodian.bundle import make_root
 from tests.trust import forge
 from tests.trust.bundling import Place, openings_in
 from tests.trust.forge import NOW_S, Forge
@@ -107,7 +109,13 @@ def too_large(custody):
     path.write_bytes(path.read_bytes() + b" " * 2_000_000)
 
 
+def one_body(custody):
+    mark = msgspec.structs.replace(provision.mark_of(custody), operator_body="Department of  JUSTICE")
+    (custody / "bundle" / "2.root.json").write_bytes(make_root(custody, mark, version=2, now_s=NOW_S))
+
+
 BAD = {
+    "one-body": one_body,
     "not-signed": unsigned,
     "altered": altered,
     "expired": expired,

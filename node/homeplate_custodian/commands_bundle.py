@@ -1,10 +1,14 @@
-"""`homeplate-custodian bundle source | send`: how nodes get the next bundle through a broker."""
+"""`homeplate-custodian bundle source | send | models`: bundles over a broker, and which models nodes may run."""
 
+import hashlib
 from pathlib import Path
 
 import click
 
 from homeplate.clock import NANOSECONDS, WallClock
+from homeplate.errors import ConfigError
+from homeplate.trust.files import read_bounded
+from homeplate.trust.metadata import MAX_METADATA_BYTES
 from homeplate_custodian import provision
 from homeplate_custodian.commands_provision import bundle
 from homeplate_custodian.commands_records import access_as
@@ -34,6 +38,20 @@ def source_add(custody: Path, identifier: str) -> None:
 def source_remove(custody: Path, identifier: str) -> None:
     """Take a source out of the draft."""
     provision.remove_bundle_source(custody, identifier)
+
+
+@bundle.command("models")
+@_CUSTODY
+@click.argument("manifests", nargs=-1, type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--any", "anything", is_flag=True, help="Name none: nodes run what was installed on them.")
+def bundle_models(custody: Path, manifests: tuple[Path, ...], anything: bool) -> None:  # noqa: FBT001 - click's way
+    """Name the models that nodes may run by their manifest.json; capture refuses any other."""
+    if anything == bool(manifests):
+        raise ConfigError("give the manifest.json of each set of models, or --any")
+    digests = [hashlib.sha256(read_bounded(path, MAX_METADATA_BYTES)).digest() for path in manifests]
+    provision.set_models(custody, digests)
+    for path, digest in zip(manifests, digests, strict=True):
+        click.echo(f"{digest.hex()}  {path}")
 
 
 @bundle.command("send")

@@ -30,6 +30,7 @@ from homeplate.trust.metadata import (
     ALLOWLIST_TARGET,
     MAX_METADATA_BYTES,
     MAX_TARGET_BYTES,
+    MODELS_TARGET,
     NODES_TARGET,
     OPERATOR,
     REGISTRY,
@@ -44,6 +45,7 @@ from homeplate.trust.schema import (
     EndpointEntry,
     Entry,
     GrantEntry,
+    ModelsFile,
     NodeFileEntry,
     NodesFile,
     RegistryFile,
@@ -68,6 +70,7 @@ _DRAFTS = {
     ALLOWLIST_TARGET: OPERATOR,
     RULES_TARGET: OPERATOR,
     NODES_TARGET: OPERATOR,
+    MODELS_TARGET: OPERATOR,
     HOT_LIST_FILE: OPERATOR,
 }
 _File = TypeVar("_File", bound=Entry)
@@ -404,6 +407,24 @@ def remove_bundle_source(custody: Path, identifier: str) -> None:
     _save(custody, RULES_TARGET, msgspec.structs.replace(draft, bundle_sources=left))
 
 
+def set_models(custody: Path, manifests: Sequence[bytes]) -> None:
+    """Name the models that nodes may run, in place of those named before.
+
+    Args:
+        custody: the custody folder.
+        manifests: SHA-256 of each `manifest.json`; none takes the draft away, and nodes then run what they have.
+
+    Raises:
+        TrustError: where there are too many.
+    """
+    mark_of(custody)
+    if manifests:
+        file = ModelsFile(manifests=[digest.hex() for digest in dict.fromkeys(manifests)])
+        _save(custody, MODELS_TARGET, _checked(file))
+    else:
+        (custody / OPERATOR / MODELS_TARGET).unlink(missing_ok=True)
+
+
 def enrol(custody: Path, request_json: bytes, *, now_s: int, days: int = NODE_DAYS) -> str:
     """Draft a node's entry from its request, and return its client certificate as PEM.
 
@@ -486,6 +507,7 @@ def publish_bundle(custody: Path, *, now_s: int) -> Path:
         ALLOWLIST_TARGET: encode(allowlist),
         RULES_TARGET: encode(rules),
         NODES_TARGET: encode(nodes),
+        **_models(custody),
         **_hot_lists(custody, nodes, now_s),
     }
     return publish(custody, now_s, {REGISTRY_TARGET: encode(registry)}, operator)
@@ -517,6 +539,12 @@ def mark_of(custody: Path) -> RootMark:
     except RepositoryError as error:
         raise ConfigError(f"{custody / ROOT_FILE} is damaged; restore it from a copy") from error
     return root_mark(root)
+
+
+def _models(custody: Path) -> dict[str, bytes]:
+    if not (custody / OPERATOR / MODELS_TARGET).exists():
+        return {}
+    return {MODELS_TARGET: encode(_load(custody, MODELS_TARGET, ModelsFile))}
 
 
 def _hot_lists(custody: Path, nodes: NodesFile, now_s: int) -> dict[str, bytes]:

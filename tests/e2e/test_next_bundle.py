@@ -1,4 +1,4 @@
-"""The next bundle through the broker, as people run it: sent by the custodian, taken by uplink, judged by the service."""
+"""The next bundle over a broker, as people run it: sent by the custodian, taken by uplink, judged by the service."""
 
 from homeplate.trust.bundle import load_bundle
 from homeplate_custodian import provision

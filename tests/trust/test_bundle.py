@@ -21,6 +21,7 @@ from homeplate.sealing.seal import open_hot_list
 from homeplate.trust.bundle import Bundle, install_bundle, load_bundle, pin_root, read_bundle
 from homeplate.trust.hotlist import parse_hot_list
 from homeplate.trust.metadata import MAX_METADATA_BYTES, MAX_TARGET_BYTES, SameVersionError
+from homeplate.trust.reasons import NamedTrustError
 from homeplate.trust.schema import RulesFile, decode, encode
 from homeplate_custodian import provision
 from homeplate_custodian.bundle import make_root
@@ -359,19 +360,51 @@ def test_an_empty_allowlist_is_installed_and_stops_everything(custody: Path, ins
     assert found.nobody is not None
 
 
-def test_one_body_in_both_roles_cannot_prove_that_recipients_are_in_state(tmp_path: Path):
-    one = forge.custody(tmp_path / "one", operator_body="department  of JUSTICE ")
-    forge.published(one)
-    assert not take(one, forge.node(tmp_path / "node", one)).independent
+def one_body(folder: Path, *, demo: bool) -> None:
+    forge.custody(folder, operator_body="department  of JUSTICE ", demo=demo)
 
 
-def test_an_operator_that_holds_the_roots_key_cannot_prove_it_either(tmp_path: Path):
-    folder = tmp_path / "custody"
+def operator_with_the_roots_key(folder: Path, *, demo: bool) -> None:
     make_role_key(folder / "root")
     shutil.copytree(folder / "root", folder / "operator")
-    forge.custody(folder)
-    forge.published(folder)
-    assert not take(folder, forge.node(tmp_path / "node", folder)).independent
+    forge.custody(folder, demo=demo)
+
+
+@pytest.mark.parametrize("made", [one_body, operator_with_the_roots_key])
+def test_one_body_in_both_roles_is_refused_and_a_demo_says_that_it_cannot_prove_its_recipients(tmp_path: Path, made):
+    for name in ("real", "demo"):
+        made(tmp_path / name, demo=name == "demo")
+        forge.published(tmp_path / name)
+    assert not take(tmp_path / "demo", forge.node(tmp_path / "node", tmp_path / "demo")).independent
+    with pytest.raises(NamedTrustError, match="cannot prove that its recipients are in state") as caught:
+        take(tmp_path / "real", forge.node(tmp_path / "road", tmp_path / "real"))
+    assert caught.value.reason == "one-body"
+    assert not (tmp_path / "road" / "timestamp.json").exists()
+
+
+def test_a_bundle_names_the_models_that_may_run_or_says_nothing_of_them(custody: Path, installed: Path):
+    forge.published(custody)
+    assert take(custody, installed).model_manifests is None
+    provision.set_models(custody, [bytes(32), b"\1" * 32])
+    forge.published(custody)
+    assert take(custody, installed).model_manifests == {bytes(32), b"\1" * 32}
+    assert load_bundle(installed, NOW_NS).model_manifests == {bytes(32), b"\1" * 32}
+    provision.set_models(custody, [])
+    forge.published(custody)
+    assert take(custody, installed).model_manifests is None
+
+
+@pytest.mark.parametrize(
+    "data", [b"{}", b'{"format":1,"manifests":[]}', b'{"format":2,"manifests":[]}', b'{"format":1,"manifests":["ab"]}']
+)
+def test_a_list_of_models_that_is_none_is_refused(custody: Path, installed: Path, data: bytes):
+    Forge(custody).target("operator", "models.json", data)
+    refused(custody, installed, "models.json is not what it should be")
+
+
+def test_the_registry_does_not_say_which_models_run(custody: Path, installed: Path):
+    Forge(custody).target("registry", "models.json", b"{}")
+    refused(custody, installed, "registry.json signs models.json")
 
 
 @pytest.mark.parametrize(

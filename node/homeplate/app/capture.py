@@ -10,7 +10,7 @@ from functools import partial
 
 import cv2
 
-from homeplate.app.models import opened_models
+from homeplate.app.models import opened_models, require_named
 from homeplate.app.node import Identity, Paths, load_identity, open_slots, require_road
 from homeplate.camera import identity as identity_of
 from homeplate.camera import open_source
@@ -105,9 +105,13 @@ class InstalledTerms:
         paths: the node's.
         identity: the node.
         clock: node time.
+        manifest_sha256: of the models that run.
     """
 
-    def __init__(self, config: Config, paths: Paths, identity: Identity, clock: Clock) -> None:
+    def __init__(
+        self, config: Config, paths: Paths, identity: Identity, clock: Clock, *, manifest_sha256: bytes
+    ) -> None:
+        self._manifest_sha256 = manifest_sha256
         self._narrowing = narrowing(config.narrow)
         self._bundle = InstalledBundle(paths.bundle, pseudonym=identity.raw)
         self._hot_list_key = load_sealing_key(paths.hot_list_key)
@@ -118,7 +122,7 @@ class InstalledTerms:
         """Return the terms at this moment.
 
         Raises:
-            TrustError: where no bundle or no hot list that it promises is in force.
+            TrustError: where no bundle or no hot list that it promises is in force, or it names other models.
             ConfigError: where the configuration would widen the signed rules.
             SealingError: where the hot list does not open with this node's key.
         """
@@ -129,6 +133,7 @@ class InstalledTerms:
         return self._read[1]
 
     def _terms(self, bundle: Bundle, now_s: int) -> Terms:
+        require_named(bundle, self._manifest_sha256)
         try:
             check_narrowing(bundle.rules, self._narrowing)
         except ValueError as error:
@@ -192,10 +197,10 @@ def build_capture(
         raise ConfigError("no source is configured: add a [[source]] with name, kind and path")
     paths = Paths.of(config)
     identity = load_identity(paths)
-    terms = InstalledTerms(config, paths, identity, clock)
-    terms()  # a node without a bundle in force must not start
     cv2.setNumThreads(config.models.threads)  # OpenCV would take every core, the uplink's and the camera's too
     models = opened_models(config)
+    terms = InstalledTerms(config, paths, identity, clock, manifest_sha256=models.manifest_sha256)
+    terms()  # a node without a bundle in force, or with other models than it names, must not start
     feeds = _feeds(models, sources, clock.now_ns(), identify)
     slots = {storage: open_slots(paths, storage, check=not identity.simulation) for storage in StorageClass}
     ledger = MerkleLog(paths.log("capture"), clock)

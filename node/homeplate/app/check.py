@@ -134,13 +134,21 @@ def _models(config: Config) -> Iterator[str]:
         raise ModelError(
             "onnxruntime is not installed: pip install 'homeplate[cpu]', or the vendor's build on a Jetson"
         )
-    from homeplate.app.models import opened_models  # noqa: PLC0415 - after the check that it can be loaded
+    from homeplate.app.models import opened_models, require_named  # noqa: PLC0415 - after the check that it can be loaded
 
-    running = opened_models(config).running
+    models = opened_models(config)
+    running = models.running
     yield (
         f"run on {running.provider} in {running.precision}: detector {running.detector}, reader {running.reader}, "
         "hashes as in the manifest"
     )
+    try:
+        bundle, _ = _loaded(config)
+    except HomeplateError:  # said above, with what is wrong
+        return
+    require_named(bundle, models.manifest_sha256)
+    if bundle.model_manifests is not None:
+        yield f"manifest {models.manifest_sha256.hex()[:12]} is one that the bundle names"
 
 
 def _sources(config: Config) -> Iterator[str]:

@@ -6,6 +6,8 @@ from pathlib import Path
 from homeplate.app.node import Paths
 from homeplate.config import Config
 from homeplate.domain.provider import Provider
+from homeplate.trust.bundle import Bundle
+from homeplate.trust.reasons import NamedTrustError
 from homeplate.vision import Models, build_engines
 from homeplate.vision.model import default_model_dir
 
@@ -20,6 +22,20 @@ def opened_models(config: Config) -> Models:
     return Models.open(
         _folder(config), threads=section.threads, provider=section.provider, engines=Paths.of(config).engines
     )
+
+
+def require_named(bundle: Bundle, manifest_sha256: bytes) -> None:
+    """Refuse models that the operator did not sign, where the bundle names any.
+
+    Raises:
+        NamedTrustError: `other-models`.
+    """
+    if bundle.model_manifests is not None and manifest_sha256 not in bundle.model_manifests:
+        message = (
+            f"the bundle names other models than the manifest {manifest_sha256.hex()[:12]}... of this node: install the"
+            " models that it names, or have the operator sign these (`homeplate-custodian bundle models`)"
+        )
+        raise NamedTrustError("other-models", message)
 
 
 def built_engines(config: Config) -> Iterator[Path]:

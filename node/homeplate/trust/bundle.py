@@ -23,6 +23,7 @@ from homeplate.trust.files import Files, FolderFiles, read_bounded, sync_folder,
 from homeplate.trust.metadata import (
     ALLOWLIST_TARGET,
     MAX_METADATA_BYTES,
+    MODELS_TARGET,
     NODES_TARGET,
     NOT_SIGNED,
     OPERATOR_TARGETS,
@@ -38,7 +39,12 @@ from homeplate.trust.metadata import (
     root_mark,
 )
 from homeplate.trust.reasons import NamedTrustError, naming
-from homeplate.trust.schema import AllowlistFile, NodesFile, RegistryFile, RulesFile, decode
+from homeplate.trust.schema import AllowlistFile, ModelsFile, NodesFile, RegistryFile, RulesFile, decode
+
+ONE_BODY = (
+    "holds the registry's and the operator's role, or a key of the root: this node cannot prove that its recipients are"
+    " in state. An independent body has to hold the registry, and a next root has to say so"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +62,10 @@ class Bundle:
         ends_s: the same for each role's part of it.
         hold_keys: whose signature makes or ends an evidence hold, raw Ed25519; from the operator.
         bundle_sources: recipients whose brokers are asked for the next bundle; from the operator.
+        model_manifests: SHA-256 of the manifests of models that may run here; None where the operator names none.
         registry_body, operator_body: who the root says the two signers are.
-        independent: False where one body holds both roles, or the operator holds a key of the root: the node then
-            cannot prove that its recipients are in state.
+        independent: False where one body holds both roles, or the operator holds a key of the root, which only a root
+            marked `demo` may: the node then cannot prove that its recipients are in state.
     """
 
     demo: bool
@@ -72,6 +79,7 @@ class Bundle:
     purposes: tuple[str, ...]
     hold_keys: tuple[bytes, ...]
     bundle_sources: tuple[str, ...]
+    model_manifests: frozenset[bytes] | None
     nodes: tuple[NodeEntry, ...]
     hot_list_sealed: bytes | None = field(repr=False)
     expires_s: int
@@ -213,7 +221,7 @@ def install_bundle(source: Path, installed: Path, now_ns: int, *, pseudonym: byt
 
 def _wanted(pseudonym: bytes | None) -> list[str]:
     lists = [] if pseudonym is None else [hot_list_target(pseudonym)]
-    return [REGISTRY_TARGET, *OPERATOR_TARGETS, *lists]
+    return [REGISTRY_TARGET, *OPERATOR_TARGETS, MODELS_TARGET, *lists]
 
 
 def _bundle(verified: Verified, pseudonym: bytes | None) -> Bundle:
@@ -227,7 +235,9 @@ def _believed(verified: Verified, pseudonym: bytes | None) -> Bundle:
         decode(targets[REGISTRY_TARGET], RegistryFile, REGISTRY_TARGET).agencies, mark.jurisdiction
     )
     rules = decode(targets[RULES_TARGET], RulesFile, RULES_TARGET)
-    one_body = " ".join(mark.registry_body.split()).casefold() == " ".join(mark.operator_body.split()).casefold()
+    independent = _is_independent(verified)
+    if not (independent or mark.demo):
+        raise NamedTrustError("one-body", f"{mark.operator_body} {ONE_BODY}")
     return Bundle(
         demo=mark.demo,
         jurisdiction=mark.jurisdiction,
@@ -240,13 +250,27 @@ def _believed(verified: Verified, pseudonym: bytes | None) -> Bundle:
         purposes=tuple(rules.purposes),
         hold_keys=tuple(bytes.fromhex(key) for key in rules.hold_keys),
         bundle_sources=tuple(dict.fromkeys(rules.bundle_sources)),
+        model_manifests=_manifests(targets),
         nodes=contents.nodes(decode(targets[NODES_TARGET], NodesFile, NODES_TARGET)),
         hot_list_sealed=None if pseudonym is None else targets.get(hot_list_target(pseudonym)),
         expires_s=verified.expires_s,
         ends_s=verified.ends_s,
         registry_body=mark.registry_body,
         operator_body=mark.operator_body,
-        independent=not one_body and not verified.shared_keys,
+        independent=independent,
+    )
+
+
+def _is_independent(verified: Verified) -> bool:
+    bodies = (verified.mark.registry_body, verified.mark.operator_body)
+    return len({" ".join(body.split()).casefold() for body in bodies}) == len(bodies) and not verified.shared_keys
+
+
+def _manifests(targets: Mapping[str, bytes]) -> frozenset[bytes] | None:
+    if MODELS_TARGET not in targets:
+        return None
+    return frozenset(
+        bytes.fromhex(text) for text in decode(targets[MODELS_TARGET], ModelsFile, MODELS_TARGET).manifests
     )
 
 

@@ -138,6 +138,13 @@ class NodesFile(Entry, frozen=True, kw_only=True):
     nodes: Annotated[list[NodeFileEntry], msgspec.Meta(max_length=4096)]
 
 
+class ModelsFile(Entry, frozen=True, kw_only=True):
+    """`models.json`, signed by the operator: SHA-256 of each `models/manifest.json` that nodes may run."""
+
+    format: Literal[1] = msgspec.field(default=1)
+    manifests: Annotated[list[Hex32], msgspec.Meta(min_length=1, max_length=8)]
+
+
 class RootMark(Entry, frozen=True, kw_only=True):
     """What the root says of itself and of its two signers, in its signed field `x-homeplate`."""
 

@@ -8,7 +8,7 @@ import msgspec
 
 from homeplate.domain.provider import Provider
 from homeplate.vision.detector import Detector, Limits
-from homeplate.vision.model import Manifest, Model, build, load_manifest
+from homeplate.vision.model import Manifest, Model, build, load_manifest, read_manifest
 from homeplate.vision.providers import PRECISION
 from homeplate.vision.reader import Classes, Reader
 
@@ -35,11 +35,12 @@ class Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """Both models, opened, and what runs them."""
+    """Both models, opened, what runs them, and the SHA-256 of the manifest that names them."""
 
     detector: Detector
     reader: Reader
     running: Running
+    manifest_sha256: bytes
 
     @classmethod
     def open(
@@ -57,7 +58,7 @@ class Models:
             ModelError: the manifest or a model is missing or altered, or does not fit this node, or the provider is
                 not there.
         """
-        manifest = load_manifest(folder)
+        manifest, sha256 = read_manifest(folder)
         find = Model(folder, manifest.detector, threads=threads, provider=provider, engines=engines)
         read = Model(folder, manifest.reader, threads=threads, provider=provider, engines=engines)
         running = Running(
@@ -66,7 +67,12 @@ class Models:
             detector=find.sha256[:_SHORT],
             reader=read.sha256[:_SHORT],
         )
-        return cls(detector=detector_of(manifest, find), reader=reader_of(manifest, read), running=running)
+        return cls(
+            detector=detector_of(manifest, find),
+            reader=reader_of(manifest, read),
+            running=running,
+            manifest_sha256=sha256,
+        )
 
 
 def open_models(folder: Path, *, threads: int) -> tuple[Detector, Reader]:

@@ -145,14 +145,20 @@ def default_model_dir() -> Path:
 
 
 def load_manifest(folder: Path) -> Manifest:
-    """Return the manifest of a folder of models.
+    """Return the manifest of a folder of models; see `read_manifest`."""
+    return read_manifest(folder)[0]
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
+    """Return the manifest of a folder of models, and the SHA-256 of the very bytes that it was read from.
 
     Raises:
         ModelError: it is missing, has an unknown key, a value of the wrong kind, or another version.
     """
     path = folder / MANIFEST
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        data = path.read_bytes()
+        manifest = msgspec.json.decode(data, type=Manifest)
     except OSError as error:
         raise ModelError(
             f"{path}: {error.strerror}; install the package again, or name the folder of models"
@@ -171,7 +177,7 @@ def load_manifest(folder: Path) -> Manifest:
             f"{path}: names {named[0]} characters and {named[1]} jurisdictions, but the reader's outputs are "
             f"{characters.shape} and {jurisdictions.shape}; install the package again"
         )
-    return manifest
+    return manifest, hashlib.sha256(data).digest()
 
 
 class Model:
