@@ -80,7 +80,7 @@ class Faults:
             self._seen(len(self.calls))
             self.calls.append(name)
             if self._at is not None and len(self.calls) >= self._at:
-                if self._torn and len(self.calls) == self._at:
+                if self._torn and name in TORN and len(self.calls) == self._at:
                     real(args[0], args[1][: len(args[1]) // 2], *args[2:])
                 raise Killed
             return real(*args, **kwargs)
@@ -88,7 +88,7 @@ class Faults:
         return call
 
 
-def running(root, machine):
+def running(root, machine, **other):
     """Purge once in `root`, as its process does."""
     with ExitStack() as stack:
         clock = SystemClock(
@@ -101,7 +101,7 @@ def running(root, machine):
         return purge(
             clock=clock, stores=stores, spool=FileSpool(root / "spool"),
             open_ledger=lambda: MerkleLog(root / "purge.log", clock), certificates=root / "certificates",
-            held=Held(keys=held, records=HeldRecords(root / "held")),
+            held=Held(keys=held, records=HeldRecords(root / "held")), **other,
         )  # fmt: skip
 
 
