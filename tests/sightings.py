@@ -1,12 +1,12 @@
 """Doubles and makers for the tests of tracking, pipeline and capture: pictures and readings are said, not seen."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from homeplate.domain.geometry import Box
-from homeplate.domain.passage import Detection, Frame, Image, Sighting
+from homeplate.domain.passage import Detection, Frame, Image, PlateCrop, Sighting
 from homeplate.domain.plate import CharReading, PlateReading
 
 SECOND = 1_000_000_000
@@ -47,6 +47,7 @@ class Plate:
     box: Box
     text: str
     confidence: float = 0.95
+    within: Box | None = None
 
 
 @dataclass
@@ -80,13 +81,17 @@ class Script:
             Detection(box=plate.box, score=(index * 8 + n) / 1e6) for n, plate in enumerate(self.plates.get(index, ()))
         ]
 
-    def crop(self, image: Image, detection: Detection) -> Image:
-        return numbered(round(detection.score * 1e6), (8, 16))
+    def crop(self, image: Image, detection: Detection) -> PlateCrop:
+        into_frame = np.array([[1, 0, detection.box.left], [0, 1, detection.box.top], [0, 0, 1]])
+        return PlateCrop(image=numbered(round(detection.score * 1e6), (8, 16)), into_frame=into_frame)
 
     def read(self, crops: Sequence[Image]) -> list[PlateReading]:
         self.crops_read += len(crops)
         plates = [self.plates[number(crop) // 8][number(crop) % 8] for crop in crops]
-        return [reading(p.text, p.confidence) if p.text else PlateReading(characters=()) for p in plates]
+        return [
+            replace(reading(p.text, p.confidence), box=p.within) if p.text else PlateReading(characters=())
+            for p in plates
+        ]
 
     def open(self, image: Image, stream_ns: int) -> bool:
         return self.moves(number(image))

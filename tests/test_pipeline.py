@@ -5,6 +5,7 @@ from pathlib import PurePath
 
 import pytest
 
+from homeplate.domain.geometry import Box
 from homeplate.domain.passage import Direction
 from homeplate.domain.source import SourceKind, SourceSettings
 from homeplate.pipeline import Drop, Pipeline, Stage
@@ -41,6 +42,14 @@ def test_a_passing_car_is_one_passage_with_its_vote():
     assert passage.crop is not None
     assert (pipeline.counters.frames, pipeline.counters.detections, pipeline.counters.readings) == (40, 7, 7)
     assert pipeline.counters.passages == 1
+
+
+def test_a_passages_box_is_where_the_reader_saw_the_plate():
+    claimed, within = box(300, 200), Box(left=4, top=2, right=84, bottom=46)
+    _, [passage] = process(Script({0: [Plate(claimed, "7ABC123", 0.97, within)]}), 10)
+    assert passage.box == Box(left=254, top=177, right=334, bottom=221)
+    _, [passage] = process(Script({0: [Plate(claimed, "7ABC123", 0.97)]}), 10)
+    assert passage.box == claimed
 
 
 def test_a_passage_closes_while_the_source_goes_on():

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import track
 
 from homeplate.camera import open_source
-from homeplate.domain.passage import Image, Passage
+from homeplate.domain.passage import Image, Passage, located
 from homeplate.domain.plate import PlateReading
 from homeplate.domain.source import SourceKind, SourceSettings
 from homeplate.errors import HomeplateError
@@ -83,7 +83,9 @@ def read_scene(path: Path, detector: PlateDetector, reader: Reader) -> Row:
     picture = picture_of(path)
     begun = time.perf_counter_ns()
     found = detector.detect(picture)
-    readings = reader.read([plate_crop(picture, detection) for detection in found])
+    crops = [plate_crop(picture, detection) for detection in found]
+    readings = reader.read([crop.image for crop in crops])
+    found = [located(*way) for way in zip(found, crops, readings, strict=True)]
     spent = time.perf_counter_ns() - begun
     plates = [
         {

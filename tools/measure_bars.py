@@ -59,7 +59,7 @@ def alarms(data: Path, held_out: frozenset[str], detector: Detector, reader: Rea
         boxes = [Box(left=a * scale, top=b * scale, right=c * scale, bottom=d * scale) for a, b, c, d in row["boxes"]]
         for detection in detector.detect(image):
             if detection.box.width >= LEAST_WIDTH and all(detection.box.iou(box) < TOUCHES for box in boxes):
-                found += reader.read([plate_crop(image, detection)])
+                found += reader.read([plate_crop(image, detection).image])
     return found
 
 

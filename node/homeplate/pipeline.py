@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from homeplate.domain.geometry import inside
-from homeplate.domain.passage import Detection, Direction, Frame, Image, Passage, Sighting
+from homeplate.domain.passage import Detection, Direction, Frame, Image, Passage, PlateCrop, Sighting, located
 from homeplate.domain.plate import PlateReading
 from homeplate.domain.source import SourceSettings
 from homeplate.ports import PlateDetector, PlateReader
@@ -104,7 +104,7 @@ class Pipeline:
         detector: PlateDetector,
         reader: PlateReader,
         gate: Gate,
-        crop: Callable[[Image, Detection], Image],
+        crop: Callable[[Image, Detection], PlateCrop],
         perf_ns: Callable[[], int],
     ) -> None:
         """Build the pipeline of one source.
@@ -161,20 +161,23 @@ class Pipeline:
         wanted = [detection for detection in found if self._wanted(detection, frame.image)]
         crops = self._timed(Stage.CROP, lambda: [self._crop(frame.image, detection) for detection in wanted])
         whole = [not self._cut_off(detection, frame.image) for detection in wanted]
-        read = [crop for crop, entire in zip(crops, whole, strict=True) if entire]
+        read = [crop.image for crop, entire in zip(crops, whole, strict=True) if entire]
         readings = iter(self._timed(Stage.READ, lambda: self._reader.read(read)) if read else [])
-        least = STILL_CONFIDENCE if frame.still else READ_LEAST
         return [
-            Sighting(
-                source=frame.source,
-                frame_index=frame.index,
-                captured_ns=frame.captured_ns,
-                detection=detection,
-                reading=self._legible(next(readings), least) if entire else None,
-                crop=crop,
-            )
+            self._sighting(frame, detection, crop, next(readings) if entire else None)
             for detection, entire, crop in zip(wanted, whole, crops, strict=True)
         ]
+
+    def _sighting(self, frame: Frame, detection: Detection, crop: PlateCrop, reading: PlateReading | None) -> Sighting:
+        least = STILL_CONFIDENCE if frame.still else READ_LEAST
+        return Sighting(
+            source=frame.source,
+            frame_index=frame.index,
+            captured_ns=frame.captured_ns,
+            detection=located(detection, crop, reading) if reading is not None else detection,
+            reading=self._legible(reading, least) if reading is not None else None,
+            crop=crop.image,
+        )
 
     def _wanted(self, detection: Detection, image: Image) -> bool:
         height, width = image.shape[:2]

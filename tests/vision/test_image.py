@@ -43,27 +43,35 @@ def test_any_size_is_letterboxed(rows, columns):
 
 
 def test_the_crop_of_a_box_is_the_box_and_a_margin():
-    crop = plate_crop(ramp(100, 200), at(50, 20, 150, 70))
+    crop = plate_crop(ramp(100, 200), at(50, 20, 150, 70)).image
     assert crop.shape == (60, 112, 3)
     assert crop[0, 0].tolist() == [44, 15, 0]
 
 
+def test_a_crop_knows_where_in_the_frame_it_was_cut():
+    inner = Box(left=6, top=5, right=106, bottom=55)
+    assert plate_crop(ramp(100, 200), at(50, 20, 150, 70)).box_in_frame(inner) == Box(
+        left=50, top=20, right=150, bottom=70
+    )
+    assert plate_crop(ramp(100, 200), at(-10, -10, 90, 40)).box_in_frame(inner) == inner
+
+
 def test_the_crop_is_a_copy():
     picture = ramp(100, 200)
-    plate_crop(picture, at(50, 20, 150, 70))[:] = 255
+    plate_crop(picture, at(50, 20, 150, 70)).image[:] = 255
     assert picture[40, 100, 0] == 100
 
 
 @given(*[st.floats(-300, 300) for _ in range(4)])
 def test_no_box_breaks_the_crop(left, top, right, bottom):
-    crop = plate_crop(ramp(60, 80), at(left, top, right, bottom))
+    crop = plate_crop(ramp(60, 80), at(left, top, right, bottom)).image
     assert crop.ndim == 3
     assert crop.shape[0] <= 60
     assert crop.shape[1] <= 80
 
 
 def test_a_plate_outside_the_frame_has_an_empty_crop():
-    assert plate_crop(ramp(60, 80), at(100, 100, 140, 120)).size == 0
+    assert plate_crop(ramp(60, 80), at(100, 100, 140, 120)).image.size == 0
 
 
 def tilted(picture):
@@ -77,18 +85,24 @@ def tilted(picture):
 def test_a_level_plate_is_cut_by_its_box_though_its_corners_are_known():
     picture = ramp(100, 200)
     quad = Quad(corners=((50, 21), (150, 20), (150, 69), (50, 70)))
-    assert (plate_crop(picture, at(50, 20, 150, 70, quad)) == plate_crop(picture, at(50, 20, 150, 70))).all()
+    assert (
+        plate_crop(picture, at(50, 20, 150, 70, quad)).image == plate_crop(picture, at(50, 20, 150, 70)).image
+    ).all()
 
 
 def test_a_tilted_plate_is_straightened():
     picture = np.zeros((250, 300, 3), np.uint8)
     quad = tilted(picture)
-    crop = plate_crop(picture, at(60, 50, 200, 170, quad))
+    straightened = plate_crop(picture, at(60, 50, 200, 170, quad))
+    crop = straightened.image
     rows, columns = crop.shape[:2]
     across, down = round(0.1 * columns), round(0.1 * rows)
     assert (crop[down + 3 : -down - 3, across + 3 : -across - 3] == 200).all()
     assert (crop[0] == 0).all()
-    box_only = plate_crop(picture, at(60, 50, 200, 170))
+    x, y = round(columns / 12), round(rows / 12)  # a tenth of the plate on each side of it
+    plate = straightened.box_in_frame(Box(left=x, top=y, right=columns - x, bottom=rows - y))
+    assert (plate.left, plate.top, plate.right, plate.bottom) == pytest.approx((60, 50, 200, 170), abs=0.5)
+    box_only = plate_crop(picture, at(60, 50, 200, 170)).image
     assert (box_only[6:-6, 8:-8] == 0).any()
 
 
@@ -96,7 +110,7 @@ def test_a_tilted_plate_at_the_frames_edge_is_straightened_too():
     picture = np.zeros((250, 300, 3), np.uint8)
     tilted(picture)
     quad = Quad(corners=((-40, 50), (100, 100), (100, 170), (-40, 120)))
-    assert plate_crop(picture, at(-40, 50, 100, 170, quad)).size > 0
+    assert plate_crop(picture, at(-40, 50, 100, 170, quad)).image.size > 0
 
 
 def test_the_area_of_corners_is_that_of_the_figure_they_span():

@@ -104,6 +104,15 @@ def test_an_alphabet_that_is_not_the_readers_is_refused(folder):
         load_manifest(folder)
 
 
+def test_a_reader_that_does_not_tell_four_edges_is_refused(folder):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["reader"]["outputs"][2]["shape"] = [1, 3]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(ModelError, match="4 edges"):
+        load_manifest(folder)
+
+
 def test_a_manifest_of_another_version_is_refused(folder):
     path = folder / "manifest.json"
     path.write_text(path.read_text().replace('"version": 1', '"version": 2'))

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from homeplate.vision.image import widened
-from homeplate.vision.reader import Classes, Reader, reading_of
+from homeplate.domain.geometry import Box
+from homeplate.vision.image import closer
+from homeplate.vision.reader import Classes, Reader, box_of, reading_of
 
 CLASSES = Classes(alphabet="AB0_", jurisdictions=("US-CA", "US-NV"), least_jurisdiction=0.6, least_alternative=0.05)
 
@@ -14,6 +15,7 @@ def rows(*positions):
 
 
 CALIFORNIA = np.array([0.9, 0.1], np.float32)
+EXTENT = np.array([[0.25, 0.125, 0.75, 0.875]], np.float32)
 
 
 def test_padding_is_left_out_and_never_counted():
@@ -54,7 +56,7 @@ class Counting:
 
     def run(self, batch):
         self.sizes.append(batch.shape)
-        return [np.eye(4, dtype=np.float32)[batch[:, :1, 0, 0]], np.tile(CALIFORNIA, (len(batch), 1))]
+        return [np.eye(4, dtype=np.float32)[batch[:, :1, 0, 0]], np.tile(CALIFORNIA, (len(batch), 1)), EXTENT]
 
 
 def test_crops_are_read_in_order_one_at_a_time():
@@ -75,6 +77,21 @@ def test_an_empty_crop_reads_as_nothing_and_is_not_given_to_the_network():
     assert network.sizes == [(1, 8, 16, 3)]
 
 
+def test_the_plates_place_is_told_in_pixels_of_its_crop():
+    (reading,) = Reader(Counting(), width=16, height=8, classes=CLASSES).read([np.ones((40, 80, 3), np.uint8)])
+    assert reading.box == Box(left=20, top=5, right=60, bottom=35)
+
+
+def test_where_nothing_is_read_no_place_is_told():
+    (reading,) = Reader(Counting(), width=16, height=8, classes=CLASSES).read([np.full((40, 80, 3), 3, np.uint8)])
+    assert (reading.characters, reading.box) == ((), None)
+
+
+@pytest.mark.parametrize("extent", [(0.6, 0.1, 0.7, 0.9), (0.1, 0.5, 0.9, 0.5), (0.9, 0.1, 0.1, 0.9)])
+def test_a_place_that_is_hardly_any_of_the_crop_is_none(extent):
+    assert box_of(np.array(extent, np.float32), np.zeros((40, 80, 3), np.uint8)) is None
+
+
 def test_no_crops_need_no_run():
     network = Counting()
     assert Reader(network, width=16, height=8, classes=CLASSES).read([]) == []
@@ -90,7 +107,7 @@ class Hesitant:
     def run(self, batch):
         self.looks.append(batch[0])
         row = [0.1, 0.5, 0.4, 0] if len(self.looks) == 1 else [0.1, 0.2, 0.7, 0]
-        return [rows(row)[None], np.array([[0.5, 0.5] if len(self.looks) == 1 else [0.9, 0.1]], np.float32)]
+        return [rows(row)[None], np.array([[0.5, 0.5] if len(self.looks) == 1 else [0.9, 0.1]], np.float32), EXTENT]
 
 
 def test_an_unsure_plate_is_looked_at_again_and_the_looks_are_averaged():
@@ -102,14 +119,20 @@ def test_an_unsure_plate_is_looked_at_again_and_the_looks_are_averaged():
     assert reading.jurisdiction_confidence == pytest.approx((0.5 + 0.9 + 0.9) / 3)
 
 
-def test_a_wider_look_shows_the_crop_smaller_with_its_edge_repeated():
+def test_a_closer_look_shows_the_plate_and_its_margin_in_the_pictures_size():
     picture = np.zeros((40, 80, 3), np.uint8)
-    picture[:, 40:] = 200
-    picture[:, 60:] = 90
-    wider, closer = widened(picture, 0.25), widened(picture, -0.25)
-    assert wider.shape == closer.shape == picture.shape
-    assert [int(v) for v in wider[5, [10, 38, 42, 48, 55, 79], 0]] == [0, 0, 200, 200, 90, 90]
-    assert [int(v) for v in closer[5, [10, 38, 42, 70], 0]] == [0, 0, 200, 200]
+    picture[10:30, 20:60] = 200
+    near = closer(picture, Box(left=20, top=10, right=60, bottom=30), 0.25)
+    assert near.shape == picture.shape
+    plate = (near == 200).all(axis=2)
+    assert plate[8:32, 15:65].all()
+    assert not plate[:5].any()
+    assert not plate[:, :11].any()
+
+
+def test_what_lies_beyond_the_picture_repeats_its_edge():
+    picture = np.full((40, 80, 3), 90, np.uint8)
+    assert (closer(picture, Box(left=-20, top=-10, right=100, bottom=50), 0.1) == 90).all()
 
 
 class Lost(Hesitant):
@@ -117,7 +140,7 @@ class Lost(Hesitant):
 
     def run(self, batch):
         self.looks.append(batch[0])
-        return [rows([0.28, 0.26, 0.26, 0.2])[None], np.array([[0.5, 0.5]], np.float32)]
+        return [rows([0.28, 0.26, 0.26, 0.2])[None], np.array([[0.5, 0.5]], np.float32), EXTENT]
 
 
 def test_what_can_hardly_be_a_plate_is_looked_at_once():

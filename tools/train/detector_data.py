@@ -188,7 +188,7 @@ class Sampler:
             picture, inner, (right - left, bottom - top), borderValue=(fill, fill, fill)
         )
         moved = [(box, _moved(box, matrix, cell)) for box in boxes]
-        return [replace(plate, trust=_trust(entry.source, box)) for box, plate in moved if plate is not None]
+        return [replace(plate, trust=trust_of(entry.source, box)) for box, plate in moved if plate is not None]
 
     def _plate(self) -> tuple[Picture, float, float]:
         """A picture of a plate, its aspect in the world (real crops were squeezed), and how much of it is plate."""
@@ -284,7 +284,7 @@ def _placement(rng: np.random.Generator, entry: Entry, cell: tuple[int, int]) ->
     return np.column_stack((linear, shift)), shrink
 
 
-def _trust(source: str, box: Floats) -> float:
+def trust_of(source: str, box: Floats) -> float:
     """How far a label's box is believed, 0..1."""
     return float(np.clip((box[3] - box[1]) / TRUSTED_HEIGHT, 0.2, 1.0)) * (0.2 if source == "chirag" else 1.0)
 

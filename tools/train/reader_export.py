@@ -2,8 +2,9 @@
 
 The graph takes a crop's bytes (`plates`, uint8 [1, 64, 128, 3] BGR): they are the quantised input, so nothing is
 converted. It gives probabilities: `characters`, float32 [1, 10, 37], calibrated with a temperature that is chosen on
-the held-out plates and folded into the weights, and `jurisdiction`, float32 [1, J]. Float and int8 graph are measured
-on the held-out plates; the facts that the manifest needs go to RUN/reader.json, the figures to RUN/export.json.
+the held-out plates and folded into the weights, `jurisdiction`, float32 [1, J], and `extent`, float32 [1, 4], where the
+plate is in the crop (`reader_extent`). Float and int8 graph are measured on the held-out plates; the facts that the
+manifest needs go to RUN/reader.json, the figures to RUN/export.json.
 """
 
 import argparse
@@ -58,9 +59,9 @@ class _Probabilities(nn.Module):
         super().__init__()
         self.reader = reader
 
-    def forward(self, plates: Tensor) -> tuple[Tensor, Tensor]:
-        characters, jurisdiction = self.reader(plates)
-        return characters.softmax(-1), jurisdiction.softmax(-1)
+    def forward(self, plates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        characters, jurisdiction, extent = self.reader(plates)
+        return characters.softmax(-1), jurisdiction.softmax(-1), extent
 
 
 def keep(reader: Reader, path: Path) -> None:
@@ -97,7 +98,7 @@ def export_float(reader: Reader, path: Path) -> None:
         (torch.zeros(1, 3, HEIGHT, WIDTH),),
         str(path),
         input_names=[PIXELS],
-        output_names=["characters", "jurisdiction"],
+        output_names=["characters", "jurisdiction", "extent"],
         opset_version=OPSET,
         dynamo=False,
     )

@@ -1,4 +1,4 @@
-"""The reader's network: a plate crop in, ten slots of characters and a jurisdiction out.
+"""The reader's network: a plate crop in, ten slots of characters, a jurisdiction and the plate's place in the crop out.
 
 Full 3x3 convolutions that reach low resolution early (depthwise ones are bound by memory on the machines that we train
 and run on), a small transformer layer so that every place knows how many characters stand before it (two-line
@@ -13,6 +13,8 @@ from tools.train.reader_data import ALPHABET, HEIGHT, SLOTS, WIDTH
 
 ROWS, COLUMNS = HEIGHT // 16, WIDTH // 4
 """The map that the slots look at: finer across than down, since letters stand side by side."""
+MIDDLE = (0.05, 0.08, 0.95, 0.92)
+"""Where a plate is in a crop that was cut around it (`homeplate.vision.image`), before anything is learned."""
 
 
 class ConvBlock(nn.Module):
@@ -69,8 +71,31 @@ def _whereabouts() -> Tensor:
     return torch.cat([row.repeat(1, ROWS), torch.zeros(1, ROWS * COLUMNS)])
 
 
+class Extent(nn.Module):
+    """Where the plate is in its crop, by the backbone's map: the reader sees edges that the detector only guesses at.
+
+    It is trained after the rest, which it leaves alone (`reader_extent`).
+    """
+
+    def __init__(self, width: int, channels: int = 16, hidden: int = 32) -> None:
+        """Take the map's channels, to how many they are brought down, and the size of the hidden layer."""
+        super().__init__()
+        self.narrow = nn.Conv2d(width, channels, 1)
+        self.hidden = nn.Linear(channels * ROWS * COLUMNS, hidden)
+        self.edges = nn.Linear(hidden, 4)
+        nn.init.zeros_(self.edges.weight)
+        with torch.no_grad():
+            self.edges.bias.copy_(torch.tensor(MIDDLE))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [N, width, 4, 32] to left, top, right and bottom as shares of the crop's sides, [N, 4]."""
+        seen = functional.relu(self.narrow(features)).flatten(1)
+        edges: Tensor = self.edges(functional.relu(self.hidden(seen)))
+        return edges
+
+
 class Reader(nn.Module):
-    """Plate crops to character and jurisdiction logits."""
+    """Plate crops to character and jurisdiction logits, and to the plate's place."""
 
     def __init__(self, jurisdictions: int, width: int = 128, mixers: int = 1) -> None:
         """Take the number of jurisdiction classes, the width of a token and the number of transformer layers."""
@@ -93,21 +118,24 @@ class Reader(nn.Module):
         self.whereabouts = nn.Parameter(_whereabouts())
         self.characters = nn.Linear(width, len(ALPHABET))
         self.jurisdiction = nn.Linear(width, jurisdictions)
+        self.extent = Extent(width)
 
-    def forward(self, plates: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, plates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Read plates.
 
         Args:
             plates: [N, 3, 64, 128], about zero mean and unit deviation.
 
         Returns:
-            Logits of characters, [N, 10, 37], and of the jurisdiction, [N, jurisdictions].
+            Logits of characters, [N, 10, 37], and of the jurisdiction, [N, jurisdictions]; the plate's left, top, right
+            and bottom as shares of the crop's sides, [N, 4].
         """
-        tokens = self.backbone(plates).flatten(2).transpose(1, 2) + self.places
+        features = self.backbone(plates)
+        tokens = features.flatten(2).transpose(1, 2) + self.places
         places, width = tokens.shape[1:]
         rows = self.norm(self.mixers(tokens)).reshape(-1, width)
         key, value = (layer(rows).view(-1, places, width) for layer in (self.key, self.value))
         fit = (self.queries * width**-0.5) @ key.transpose(1, 2)
         seen = functional.softmax(fit + self.whereabouts, -1) @ value
         characters = self.characters(functional.relu(seen[:, :SLOTS] + self.slots))
-        return characters, self.jurisdiction(functional.relu(seen[:, SLOTS]))
+        return characters, self.jurisdiction(functional.relu(seen[:, SLOTS])), self.extent(features)

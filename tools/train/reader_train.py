@@ -91,7 +91,7 @@ def loss_of(model: Reader, batch: Sequence[Tensor]) -> Tensor:
     """Return the training loss of a batch: cross entropy a slot, and a little of the jurisdiction's."""
     pictures, texts, places = batch
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        characters, jurisdiction = model(network_input(pictures))
+        characters, jurisdiction, _ = model(network_input(pictures))
     loss = functional.cross_entropy(characters.float().flatten(0, 1), texts.flatten(), label_smoothing=0.02)
     if (places != reader_data.IGNORED).any():
         loss = loss + 0.1 * functional.cross_entropy(jurisdiction.float(), places, ignore_index=reader_data.IGNORED)

@@ -42,6 +42,10 @@ class Box:
         (x, y), width, height = self.centre, self.width * across / 2, self.height * down / 2
         return Box(left=x - width, top=y - height, right=x + width, bottom=y + height)
 
+    def stretched(self, across: float, down: float) -> "Box":
+        """Return the box in a picture that was stretched: `across` times as wide and `down` times as high."""
+        return Box(left=self.left * across, top=self.top * down, right=self.right * across, bottom=self.bottom * down)
+
     def iou(self, other: "Box") -> float:
         """Return intersection over union with `other`, 0..1; 0 where both are empty."""
         width = min(self.right, other.right) - max(self.left, other.left)

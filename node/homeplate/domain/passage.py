@@ -1,6 +1,6 @@
 """The way of a plate in values: Frame, Detection, Sighting, Passage."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -41,6 +41,33 @@ class Detection:
     box: Box
     score: float
     quad: Quad | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlateCrop:
+    """A plate cut out of a frame, straightened or not.
+
+    Attributes:
+        image: what the reader is given, BGR; empty where the plate lies outside the frame.
+        into_frame: [3, 3], takes a point (x, y, 1) in the crop, in pixels, to (wx, wy, w) in the frame.
+    """
+
+    image: Image = field(repr=False)
+    into_frame: NDArray[np.float64]
+
+    def box_in_frame(self, box: Box) -> Box:
+        """Return the smallest box in the frame around a box in the crop, both in pixels."""
+        sides = [(x, y, 1.0) for x in (box.left, box.right) for y in (box.top, box.bottom)]
+        moved = np.array(sides) @ self.into_frame.T
+        xs, ys = moved[:, 0] / moved[:, 2], moved[:, 1] / moved[:, 2]
+        return Box(left=float(xs.min()), top=float(ys.min()), right=float(xs.max()), bottom=float(ys.max()))
+
+
+def located(detection: Detection, crop: PlateCrop, reading: PlateReading) -> Detection:
+    """Return a detection with the box that the reader saw, the more exact one; as it is where nothing was read."""
+    if reading.box is None:
+        return detection
+    return replace(detection, box=crop.box_in_frame(reading.box))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from homeplate.domain.geometry import Box
+
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 MAX_CHARACTERS = 10
 
@@ -64,11 +66,15 @@ class CharReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlateReading:
-    """A plate as read once: a character reading a position (padding left out), and the jurisdiction it looks like."""
+    """A plate as read once: a character reading a position (padding left out), and the jurisdiction it looks like.
+
+    `box` is where the plate is in the crop that was read, in pixels of it; None where nothing was read.
+    """
 
     characters: tuple[CharReading, ...]
     jurisdiction: str = "unknown"
     jurisdiction_confidence: float = 0.0
+    box: Box | None = None
 
     @property
     def text(self) -> PlateText | None:

@@ -7,9 +7,10 @@ import math
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from homeplate.domain.geometry import Box, Quad
-from homeplate.domain.passage import Detection, Image
+from homeplate.domain.passage import Detection, Image, PlateCrop
 
 PAD = 114
 """Grey of a letterbox's border, as in training."""
@@ -62,22 +63,25 @@ def resized(image: Image, *, width: int, height: int) -> Image:
     return np.asarray(cv2.resize(image, (width, height), interpolation=way), np.uint8)
 
 
-def widened(image: Image, share: float) -> Image:
-    """Return what a crop of `share` of the width and height more on each side would show, in the picture's own size.
+def closer(image: Image, box: Box, margin: float) -> Image:
+    """Return what a crop around a plate in the picture would show, in the picture's own size.
 
     Args:
         image: [H, W, 3].
-        share: less than 0 shows less; what lies beyond the picture repeats its edge.
+        box: the plate, in pixels; what lies beyond the picture repeats its edge.
+        margin: added on each side, as a share of the plate's width and height.
     """
     height, width = image.shape[:2]
-    scale = 1 + 2 * share
-    shift = 0.5 * (scale - 1) - share * np.array([width, height], np.float32)  # pixel centres lie at half a pixel
-    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]], np.float32)
+    shown = box.scaled(1 + 2 * margin, 1 + 2 * margin)
+    across, down = shown.width / width, shown.height / height
+    # Pixel centres lie at half a pixel.
+    x, y = shown.left + (across - 1) / 2, shown.top + (down - 1) / 2
+    matrix = np.array([[across, 0, x], [0, down, y]], np.float32)
     way = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpAffine(image, matrix, (width, height), flags=way, borderMode=cv2.BORDER_REPLICATE))
 
 
-def plate_crop(image: Image, detection: Detection) -> Image:
+def plate_crop(image: Image, detection: Detection) -> PlateCrop:
     """Return the plate at full resolution, straightened where it is tilted and its corners are known.
 
     Args:
@@ -85,7 +89,7 @@ def plate_crop(image: Image, detection: Detection) -> Image:
         detection: a plate in it; it may reach beyond the frame.
 
     Returns:
-        [h, w, 3] BGR, a copy; h or w is 0 where the plate lies outside the frame.
+        The crop, [h, w, 3] BGR, a copy; h or w is 0 where the plate lies outside the frame.
     """
     if detection.quad is None or area(detection.quad) >= TILTED * detection.box.area:
         return _cut(image, detection.box)
@@ -98,15 +102,16 @@ def area(quad: Quad) -> float:
     return 0.5 * sum(x1 * y2 - x2 * y1 for (x1, y1), (x2, y2) in zip(quad.corners, following, strict=True))
 
 
-def _cut(image: Image, box: Box) -> Image:
+def _cut(image: Image, box: Box) -> PlateCrop:
     rows, columns = image.shape[:2]
     across, down = box.width * MARGIN_ACROSS, box.height * MARGIN_DOWN
     left, right = max(0, math.floor(box.left - across)), min(columns, math.ceil(box.right + across))
     top, bottom = max(0, math.floor(box.top - down)), min(rows, math.ceil(box.bottom + down))
-    return image[top : max(top, bottom), left : max(left, right)].copy()
+    crop = image[top : max(top, bottom), left : max(left, right)].copy()
+    return PlateCrop(image=crop, into_frame=_shift(left, top))
 
 
-def _straightened(image: Image, quad: Quad) -> Image:
+def _straightened(image: Image, quad: Quad) -> PlateCrop:
     corners = np.array(quad.corners, np.float32)
     width = max(1, round(float(np.linalg.norm(corners[[1, 2]] - corners[[0, 3]], axis=1).max())))
     height = max(1, round(float(np.linalg.norm(corners[[3, 2]] - corners[[0, 1]], axis=1).max())))
@@ -117,4 +122,9 @@ def _straightened(image: Image, quad: Quad) -> Image:
     matrix = cv2.getPerspectiveTransform(corners - 0.5, goal - 0.5)
     size = (width + 2 * across, height + 2 * down)
     crop = cv2.warpPerspective(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(crop, np.uint8)
+    into_frame = _shift(0.5, 0.5) @ np.linalg.inv(matrix) @ _shift(-0.5, -0.5)
+    return PlateCrop(image=np.asarray(crop, np.uint8), into_frame=into_frame)
+
+
+def _shift(x: float, y: float) -> NDArray[np.float64]:
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]], np.float64)

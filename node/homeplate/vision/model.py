@@ -119,12 +119,12 @@ class DetectorEntry(ModelEntry, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class ReaderEntry(ModelEntry, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The reader's entry: probabilities of characters and of jurisdictions.
+    """The reader's entry: probabilities of characters and of jurisdictions, and where in its crop the plate is.
 
     `alphabet` names the classes of a position, its last one is padding.
     """
 
-    outputs: tuple[TensorSpec, TensorSpec]
+    outputs: tuple[TensorSpec, TensorSpec, TensorSpec]
     alphabet: str
     jurisdictions: tuple[str, ...]
     thresholds: ReaderThresholds
@@ -170,12 +170,12 @@ def read_manifest(folder: Path) -> tuple[Manifest, bytes]:
             f"{path}: version {manifest.version}, this node reads version {MANIFEST_VERSION}; "
             "install models and node of the same release"
         )
-    characters, jurisdictions = manifest.reader.outputs
+    characters, jurisdictions, extent = manifest.reader.outputs
     named = len(manifest.reader.alphabet), len(manifest.reader.jurisdictions)
-    if (characters.shape[-1:], jurisdictions.shape[-1:]) != ((named[0],), (named[1],)):
+    if (characters.shape[-1:], jurisdictions.shape[-1:], extent.shape[-1:]) != ((named[0],), (named[1],), (4,)):
         raise ModelError(
-            f"{path}: names {named[0]} characters and {named[1]} jurisdictions, but the reader's outputs are "
-            f"{characters.shape} and {jurisdictions.shape}; install the package again"
+            f"{path}: names {named[0]} characters, {named[1]} jurisdictions and 4 edges, but the reader's outputs are "
+            f"{characters.shape}, {jurisdictions.shape} and {extent.shape}; install the package again"
         )
     return manifest, hashlib.sha256(data).digest()
 

@@ -5,23 +5,28 @@ module only inside a `PlateReading`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from homeplate.domain.geometry import Box
 from homeplate.domain.passage import Image
 from homeplate.domain.plate import CharReading, PlateReading
-from homeplate.vision.image import resized, widened
+from homeplate.vision.image import closer, resized
 
 MOST_ALTERNATIVES = 5
-HOPELESS, SURE = 0.3, 0.7
-"""A plate whose least certain character has a probability between these is looked at again, a little closer and a
-little wider. Chosen on held-out plates with boxes as inexact as a detector's: more looks gain nothing outside, and four
-of five false alarms are hopeless."""
-OTHER_LOOKS = (-0.04, 0.08)
-"""How much more of the crop's width and height, on each side, the other looks show."""
+HOPELESS, SURE = 0.3, 0.8
+"""A plate whose least certain character has a probability between these is looked at twice more, around the box that
+the first look saw, and the three looks are averaged. Chosen on held-out crops that were cut about as inexactly as a
+detector cuts: below 0.3 it is hopeless, and above 0.8 the looks agree."""
+CLOSE_MARGINS = (0.04, 0.1)
+"""Margins of the other looks, as a share of the seen plate's width and height. Of seventeen ways to look again these
+two read most held-out crops (89.7 %; once 88.5 %; 4 % alone 89.1 %; a little closer and wider, wherever the plate is,
+89.0 %)."""
+LEAST_EXTENT = 0.2
+"""Least share of a crop's width and height that a plate in it takes up: a crop is cut around a plate."""
 
 Floats = NDArray[np.float32]
 NOTHING = PlateReading(characters=())
@@ -77,6 +82,20 @@ def reading_of(characters: Floats, jurisdictions: Floats, classes: Classes) -> P
     )
 
 
+def box_of(extent: Floats, picture: Image) -> Box | None:
+    """Return where a plate is in a picture [h, w, 3] cut around it, in pixels; None where that can be no plate's place.
+
+    Args:
+        extent: [4], left, top, right and bottom as shares of the picture's sides; beyond 0 and 1 is outside.
+        picture: what was read.
+    """
+    left, top, right, bottom = (float(edge) for edge in extent)
+    if min(right - left, bottom - top) < LEAST_EXTENT:
+        return None
+    height, width = picture.shape[:2]
+    return Box(left=left * width, top=top * height, right=right * width, bottom=bottom * height)
+
+
 def _character(row: Floats, classes: Classes) -> CharReading:
     best = np.argsort(-row, kind="stable")[:MOST_ALTERNATIVES]
     kept = [index for index in best if row[index] >= classes.least_alternative] or [best[0]]
@@ -103,7 +122,11 @@ class Reader:
     def _one(self, crop: Image) -> PlateReading:
         picture = resized(crop, width=self._width, height=self._height)
         looks = [self._network.run(picture[None])]
-        if HOPELESS <= least_certain(looks[0][0][0]) < SURE:
-            looks += [self._network.run(widened(picture, share)[None]) for share in OTHER_LOOKS]
+        box = box_of(looks[0][2][0], picture)
+        if box is not None and HOPELESS <= least_certain(looks[0][0][0]) < SURE:
+            looks += [self._network.run(closer(picture, box, margin)[None]) for margin in CLOSE_MARGINS]
         characters, jurisdictions = (np.mean([look[output][0] for look in looks], axis=0) for output in (0, 1))
-        return reading_of(characters, jurisdictions, self._classes)
+        reading = reading_of(characters, jurisdictions, self._classes)
+        if box is None or not reading.characters:
+            return reading
+        return replace(reading, box=box.stretched(crop.shape[1] / self._width, crop.shape[0] / self._height))
