@@ -42,8 +42,9 @@ from homeplate.trust.metadata import (
 )
 from homeplate.trust.schema import RootMark
 from homeplate_custodian.keyring import public_key, signer
+from homeplate_custodian.roots import ROOT_ROLE, UNSIGNED, Holders, add_signatures, holders, missing, pending, waits
 
-ROOT_ROLE, ONLINE_ROLE = "root", "online"
+ONLINE_ROLE = "online"
 ROLE_FOLDERS = (ROOT_ROLE, REGISTRY, OPERATOR, ONLINE_ROLE)
 
 ROOT_DAYS = 365
@@ -57,12 +58,18 @@ _Signed = TypeVar("_Signed", Root, Timestamp, Snapshot, Targets)
 
 @dataclass(slots=True)
 class _Publication:
-    """One publication in the making: new files by name, and the metadata that the snapshot lists."""
+    """One publication in the making: the root that it follows, new files by name, what the snapshot lists.
+
+    `waiting` says of what lacks signatures how many; nothing is written where there is any.
+    """
 
     custody: Path
     now_s: int
+    here: Holders
+    root: Root
     files: dict[str, bytes] = field(default_factory=dict)
     meta: dict[str, MetaFile] = field(default_factory=dict)
+    waiting: dict[str, int] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -76,14 +83,31 @@ class _Publication:
         self.meta[f"{role}.json"] = MetaFile.from_data(version, data, _HASHES)
 
 
-def make_root(custody: Path, mark: RootMark, *, version: int, now_s: int) -> bytes:
-    """Return a root over the public keys in the role folders, signed by the root's key.
+def first_root(custody: Path, mark: RootMark, *, now_s: int) -> bytes:
+    """Return the root that a custody begins with, signed by the holders whose keys are here, be it none.
 
     Raises:
-        ConfigError: where the root's key is elsewhere, or registry and operator have one key.
+        ConfigError: where registry and operator have one key, or the holders do not fit their threshold.
     """
-    keys = {role: public_key(custody / role) for role in ROLE_FOLDERS}
-    if keys[REGISTRY].keyval == keys[OPERATOR].keyval:
+    here = holders(custody)
+    return add_signatures(Metadata(_root(custody, mark, here, version=1, now_s=now_s)).to_bytes(), here.signers)
+
+
+def make_root(custody: Path, mark: RootMark, *, version: int, now_s: int) -> bytes:
+    """Return a root over the public keys in the role folders, signed by the holders whose keys are here.
+
+    Raises:
+        ConfigError: where none of them is, or registry and operator have one key.
+    """
+    here = holders(custody)
+    if not here.signers:
+        raise ConfigError(f"{custody / ROOT_ROLE} holds no key.pem; a root is made where the root's key is kept")
+    return add_signatures(Metadata(_root(custody, mark, here, version=version, now_s=now_s)).to_bytes(), here.signers)
+
+
+def _root(custody: Path, mark: RootMark, here: Holders, *, version: int, now_s: int) -> Root:
+    registry, operator, online = (public_key(custody / role) for role in (REGISTRY, OPERATOR, ONLINE_ROLE))
+    if registry.keyval == operator.keyval:
         raise ConfigError("registry and operator have one key; they are two signers, never one")
     root = Root(
         version=version,
@@ -92,13 +116,12 @@ def make_root(custody: Path, mark: RootMark, *, version: int, now_s: int) -> byt
         unrecognized_fields={MARK_FIELD: msgspec.to_builtins(mark)},
     )
     for role in ("root", "targets"):
-        root.add_key(keys[ROOT_ROLE], role)
+        for key in here.keys:
+            root.add_key(key, role)
+        root.roles[role].threshold = here.threshold
     for role in ("snapshot", "timestamp"):
-        root.add_key(keys[ONLINE_ROLE], role)
-    signs = signer(custody / ROOT_ROLE)
-    if signs is None:
-        raise ConfigError(f"{custody / ROOT_ROLE} holds no key.pem; a root is made where the root's key is kept")
-    return _sign(root, signs)
+        root.add_key(online, role)
+    return root
 
 
 def publish(custody: Path, now_s: int, registry: Mapping[str, bytes], operator: Mapping[str, bytes]) -> Path:
@@ -114,13 +137,16 @@ def publish(custody: Path, now_s: int, registry: Mapping[str, bytes], operator: 
         operator: the operator's targets by path.
 
     Raises:
-        ConfigError: where a role's key is elsewhere and it has signed nothing yet.
+        ConfigError: where a role's key is elsewhere and it has signed nothing yet, or a key changed and signatures of
+            the root's holders are missing: what they have to sign lies in `unsigned/` then.
         TrustError: where something cannot be read or written.
     """
-    new = _Publication(custody=custody, now_s=now_s)
+    new = _begun(custody, now_s)
     online = signer(custody / ONLINE_ROLE)
     _next_root(new)
     _top(new)
+    if new.waiting:
+        raise waits(custody, new.waiting)
     _role(new, REGISTRY, registry)
     _role(new, OPERATOR, operator)
     missing = [role for role in ("targets", REGISTRY, OPERATOR) if f"{role}.json" not in new.meta]
@@ -129,6 +155,7 @@ def publish(custody: Path, now_s: int, registry: Mapping[str, bytes], operator: 
     timestamp = _seal(new, online) if online is not None else None
     for name, data in new.files.items():
         write_durably(new.folder / name, data)
+        (custody / UNSIGNED / name).unlink(missing_ok=True)
     if timestamp is not None:
         write_durably(new.folder / TIMESTAMP, timestamp)
         _forget(new)
@@ -155,36 +182,98 @@ def _newest(folder: Path, role: str) -> int | None:
     return max((int(text) for text in found if text.isdigit()), default=None)
 
 
+def _begun(custody: Path, now_s: int) -> _Publication:
+    """Begin with the last root; the first one is taken from `root.json`, where its holders add their signatures.
+
+    Raises:
+        ConfigError: where the first root lacks signatures.
+    """
+    folder = custody / "bundle"
+    last = _newest(folder, ROOT_ROLE) or 1
+    data = read_bounded(custody / "root.json" if last == 1 else folder / f"{last}.root.json", MAX_METADATA_BYTES)
+    root = _parse(data, Root)
+    if last == 1 and (count := missing(root, ROOT_ROLE, data)):
+        raise ConfigError(
+            f"{custody / 'root.json'} lacks {count} signatures of the root's holders: `homeplate-custodian sign FILE"
+            " KEYFOLDER` adds one; then publish again"
+        )
+    new = _Publication(custody=custody, now_s=now_s, here=holders(custody), root=root)
+    if last == 1:
+        new.files["1.root.json"] = data
+    return new
+
+
 def _next_root(new: _Publication) -> None:
-    """Add the next root where the last one nears its end and the root's key is here; nodes follow the chain."""
-    last = _newest(new.folder, ROOT_ROLE)
-    if last is None or signer(new.custody / ROOT_ROLE) is None:
+    """Add the next root where keys or threshold changed, or the last one nears its end; nodes follow the chain."""
+    last, mark = new.root, root_mark(new.root)
+    version = last.version + 1
+
+    def make() -> Root:
+        return _root(new.custody, mark, new.here, version=version, now_s=new.now_s)
+
+    changed = not _same_keys(last, make())
+    name = f"{version}.root.json"
+    unsigned = new.custody / UNSIGNED / name
+    if not changed and (last.expires > new.after(_RENEW_DAYS) or not (new.here.signers or unsigned.exists())):
         return
-    root = _parse(read_bounded(new.folder / f"{last}.root.json", MAX_METADATA_BYTES), Root)
-    if root.expires <= new.after(_RENEW_DAYS):
-        data = make_root(new.custody, root_mark(root), version=last + 1, now_s=new.now_s)
-        new.files[f"{last + 1}.root.json"] = data
+    data = pending(
+        new.custody, name, lambda: Metadata(make()).to_bytes(), lambda found: _same_keys(found, make()), new.here
+    )
+    root = _parse(data, Root)
+    count = max(missing(last, ROOT_ROLE, data), missing(root, ROOT_ROLE, data))
+    if count and not changed:
+        return  # a renewal: the last one is in force for weeks
+    if count:
+        new.waiting[name] = count
+    new.files[name], new.root = data, root
+
+
+def _same_keys(one: Root, other: Root) -> bool:
+    def roles(root: Root) -> dict[str, tuple[frozenset[str], int]]:
+        return {name: (frozenset(role.keyids), role.threshold) for name, role in root.roles.items()}
+
+    return roles(one) == roles(other)
 
 
 def _top(new: _Publication) -> None:
-    """Add the top role's delegations; they last for years, so they are signed anew only when they near their end."""
-    found, signs = _newest(new.folder, "targets"), signer(new.custody / ROOT_ROLE)
-    if found is not None:
-        data = read_bounded(new.folder / f"{found}.targets.json", MAX_METADATA_BYTES)
-        if signs is None or _parse(data, Targets).expires > new.after(_RENEW_DAYS):
-            new.add("targets", found, data)
-            return
-    if signs is None:
+    """Add the top role's delegations; they last for years, so they are signed anew only when that is needed."""
+    found, wanted = _newest(new.folder, "targets"), _delegations(new.custody)
+    version = 1 + (found or 0)
+    name = f"{version}.targets.json"
+    last = read_bounded(new.folder / f"{found}.targets.json", MAX_METADATA_BYTES) if found is not None else None
+    good = last is not None and _delegates(_parse(last, Targets), wanted) and not missing(new.root, "targets", last)
+    if last is not None and found is not None and good and _parse(last, Targets).expires > new.after(_RENEW_DAYS):
+        new.add("targets", found, last)
         return
+    # A first one is drafted where it can be signed, or where the online key's holder asks the root's for it.
+    drafts = new.here.signers or signer(new.custody / ONLINE_ROLE) is not None
+    if last is not None or drafts or (new.custody / UNSIGNED / name).exists():
+
+        def make() -> bytes:
+            return Metadata(Targets(version=version, expires=new.after(ROOT_DAYS), delegations=wanted)).to_bytes()
+
+        data = pending(new.custody, name, make, lambda signed: _delegates(signed, wanted), new.here)
+        count = missing(new.root, "targets", data)
+        if count and not good:
+            new.waiting[name] = count
+        elif not count:
+            new.add("targets", version, data)
+        elif last is not None and found is not None:
+            new.add("targets", found, last)
+
+
+def _delegations(custody: Path) -> Delegations:
     keys: dict[str, Key] = {}
     roles: dict[str, DelegatedRole] = {}
     for role, paths in PATHS.items():
-        key = public_key(new.custody / role)
+        key = public_key(custody / role)
         keys[key.keyid] = key
         roles[role] = DelegatedRole(role, [key.keyid], 1, terminating=True, paths=list(paths))
-    version = 1 + (found or 0)
-    top = Targets(version=version, expires=new.after(ROOT_DAYS), delegations=Delegations(keys, roles))
-    new.add("targets", version, _sign(top, signs))
+    return Delegations(keys, roles)
+
+
+def _delegates(signed: Targets, wanted: Delegations) -> bool:
+    return signed.delegations is not None and signed.delegations.to_dict() == wanted.to_dict()
 
 
 def _role(new: _Publication, role: str, targets: Mapping[str, bytes]) -> None:

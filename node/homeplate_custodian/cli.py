@@ -9,7 +9,7 @@ import click
 
 from homeplate import __version__
 from homeplate.errors import ConfigError, HomeplateError
-from homeplate_custodian.commands_bundle import bundle
+from homeplate_custodian.commands_bundle import bundle, sign
 from homeplate_custodian.commands_hold import hold
 from homeplate_custodian.commands_provision import broker, enrol, init, key
 from homeplate_custodian.commands_records import open_records, receive
@@ -36,5 +36,5 @@ def main() -> None:
     """Keys, enrolment, bundles, receiving and opening records, verifying ledgers."""
 
 
-for _command in (init, key, broker, enrol, bundle, receive, open_records, verify, hold):
+for _command in (init, key, sign, broker, enrol, bundle, receive, open_records, verify, hold):
     main.add_command(_command)

@@ -1,4 +1,4 @@
-"""`homeplate-custodian bundle source | send | models`: bundles over a broker, and which models nodes may run."""
+"""`homeplate-custodian sign`, `bundle source | send | models`: a root's holders, bundles over a broker, models."""
 
 import hashlib
 from pathlib import Path
@@ -9,7 +9,7 @@ from homeplate.clock import NANOSECONDS, WallClock
 from homeplate.errors import ConfigError
 from homeplate.trust.files import read_bounded
 from homeplate.trust.metadata import MAX_METADATA_BYTES
-from homeplate_custodian import provision
+from homeplate_custodian import provision, roots
 from homeplate_custodian.commands_provision import bundle
 from homeplate_custodian.commands_records import access_as
 from homeplate_custodian.send import SENDER, send_bundle
@@ -17,6 +17,20 @@ from homeplate_custodian.send import SENDER, send_bundle
 __all__ = ["bundle"]
 
 _CUSTODY = click.argument("custody", type=click.Path(path_type=Path, file_okay=False))
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("keyfolder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--yes", is_flag=True, help="What it says was read already.")
+def sign(file: Path, keyfolder: Path, yes: bool) -> None:  # noqa: FBT001 - click's way
+    """Add a root holder's signature to FILE, a root or a top role, after showing whom it gives which role."""
+    for line in roots.describe(file):
+        click.echo(line)
+    if not yes:
+        click.confirm("Sign this?", abort=True)
+    roots.sign_file(file, keyfolder)
+    click.echo(f"{file}: signed; bring it back to where it lay in the custody")
 
 
 @bundle.group()

@@ -37,7 +37,10 @@ def _now_s() -> int:
 @click.option("--operator-body", required=True, help="Who chooses recipients and rules.")
 @click.option("--jurisdiction", default="US-CA", show_default=True, help="Of the nodes.")
 @click.option("--demo", is_flag=True, help="Mark the root demo: it may publish everything, and is for nothing real.")
-def init(*, custody: Path, registry_body: str, operator_body: str, jurisdiction: str, demo: bool) -> None:
+@click.option("--root-threshold", type=click.IntRange(1, 16), default=1, show_default=True, help="Of root/*/key.pub.")
+def init(
+    *, custody: Path, registry_body: str, operator_body: str, jurisdiction: str, demo: bool, root_threshold: int
+) -> None:
     """Make a custody folder: keys, root, empty drafts, certificate authority."""
     provision.init(
         custody,
@@ -45,9 +48,12 @@ def init(*, custody: Path, registry_body: str, operator_body: str, jurisdiction:
         operator_body=operator_body,
         jurisdiction=jurisdiction,
         demo=demo,
+        root_threshold=root_threshold,
         now_s=_now_s(),
     )
     click.echo(f"{custody / provision.ROOT_FILE}: bring this to each node (`homeplate init --root`)")
+    if root_threshold > 1:
+        click.echo(f"it counts once {root_threshold} holders have signed it: homeplate-custodian sign FILE KEYFOLDER")
     click.echo("move root/, registry/ and operator/ key.pem to their holders; key.pub stays")
 
 

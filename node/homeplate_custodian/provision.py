@@ -58,8 +58,9 @@ from homeplate.trust.schema import (
     why,
 )
 from homeplate_custodian.authority import create_authority, issue_client
-from homeplate_custodian.bundle import ROLE_FOLDERS, make_root, publish
+from homeplate_custodian.bundle import ROLE_FOLDERS, first_root, publish
 from homeplate_custodian.keyring import make_role_key
+from homeplate_custodian.roots import ROOT_ROLE, has_holders, set_threshold
 
 ROOT_FILE = "root.json"
 HOT_LIST_FILE = "hot-list.json"
@@ -84,10 +85,12 @@ def init(
     now_s: int,
     jurisdiction: str = "US-CA",
     demo: bool = False,
+    root_threshold: int = 1,
 ) -> None:
     """Make a custody folder: role keys, the root, empty drafts and a certificate authority.
 
     A `key.pub` that lies in a role's folder already is used, and no private key is made: that role is held elsewhere.
+    The root may have several holders, `root/NAME/key.pub` each; `root.json` then counts once enough of them signed it.
 
     Args:
         custody: the folder to make.
@@ -95,6 +98,7 @@ def init(
         operator_body: who chooses recipients and rules.
         now_s: seconds since 1970.
         jurisdiction: the nodes' own, "US-CA".
+        root_threshold: how many of the root's holders have to sign.
         demo: mark the root `demo`; it then may carry the rule that publishes everything, and no node takes it for real.
 
     Raises:
@@ -113,13 +117,16 @@ def init(
     except msgspec.ValidationError as error:
         raise ConfigError(f"that cannot be in a root: {why(error)}") from error
     for role in ROLE_FOLDERS:
-        make_role_key(custody / role)
+        if role != ROOT_ROLE or not has_holders(custody):
+            make_role_key(custody / role)
+    if root_threshold != 1:
+        set_threshold(custody, root_threshold)
     _save(custody, REGISTRY_TARGET, RegistryFile(agencies=[]))
     _save(custody, ALLOWLIST_TARGET, AllowlistFile(grants=[]))
     _save(custody, RULES_TARGET, RulesFile(purposes=[], rules=[]))
     _save(custody, NODES_TARGET, NodesFile(nodes=[]))
     create_authority(custody / "authority", name=f"{operator_body[:40]} record custodian", now_s=now_s)
-    root = make_root(custody, mark, version=1, now_s=now_s)
+    root = first_root(custody, mark, now_s=now_s)
     write_durably(custody / "bundle" / "1.root.json", root)
     write_durably(custody / ROOT_FILE, root)
 
