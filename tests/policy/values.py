@@ -2,13 +2,13 @@
 
 from hypothesis import strategies as st
 
-from homeplate.domain.agency import Agency, AgencyKind, Endpoint, Grant, KemKind, SealingKey
+from homeplate.domain.agency import Agency, AgencyKind, Endpoint, Grant, Jurisdiction, KemKind, SealingKey
 from homeplate.domain.record import Part, StorageClass
 from homeplate.domain.rules import RETENTION_CAP_S, Rule, Trigger
 from homeplate.policy.allowlist import Recipients, recipients
 
 NOW_S = 1_790_000_000
-HOME = "US-CA"
+HOME = Jurisdiction.CA
 
 
 def sealing_key(number: int = 1, *, not_before_s: int = NOW_S - 1000, not_after_s: int = NOW_S + 1000) -> SealingKey:
@@ -28,7 +28,7 @@ def endpoint(network: str = "192.0.2.7", port: int = 8883) -> Endpoint:
 def agency(
     identifier: str = "CA0371100",
     *,
-    jurisdiction: str = HOME,
+    jurisdiction: Jurisdiction = HOME,
     endpoints: tuple[Endpoint, ...] | None = None,
     keys: tuple[SealingKey, ...] | None = None,
 ) -> Agency:

@@ -21,6 +21,65 @@ class AgencyKind(StrEnum):
     POLITICAL_SUBDIVISION = "political_subdivision"
 
 
+class Jurisdiction(StrEnum):
+    """Whose own agencies a node serves: a state of the United States, or the District of Columbia (ISO 3166-2:US).
+
+    The United States itself, another country and a vendor's "nationwide" have no value here.
+    """
+
+    AL = "US-AL"
+    AK = "US-AK"
+    AZ = "US-AZ"
+    AR = "US-AR"
+    CA = "US-CA"
+    CO = "US-CO"
+    CT = "US-CT"
+    DE = "US-DE"
+    DC = "US-DC"
+    FL = "US-FL"
+    GA = "US-GA"
+    HI = "US-HI"
+    ID = "US-ID"
+    IL = "US-IL"
+    IN = "US-IN"
+    IA = "US-IA"
+    KS = "US-KS"
+    KY = "US-KY"
+    LA = "US-LA"
+    ME = "US-ME"
+    MD = "US-MD"
+    MA = "US-MA"
+    MI = "US-MI"
+    MN = "US-MN"
+    MS = "US-MS"
+    MO = "US-MO"
+    MT = "US-MT"
+    NE = "US-NE"
+    NV = "US-NV"
+    NH = "US-NH"
+    NJ = "US-NJ"
+    NM = "US-NM"
+    NY = "US-NY"
+    NC = "US-NC"
+    ND = "US-ND"
+    OH = "US-OH"
+    OK = "US-OK"
+    OR = "US-OR"
+    PA = "US-PA"
+    RI = "US-RI"
+    SC = "US-SC"
+    SD = "US-SD"
+    TN = "US-TN"
+    TX = "US-TX"
+    UT = "US-UT"
+    VT = "US-VT"
+    VA = "US-VA"
+    WA = "US-WA"
+    WV = "US-WV"
+    WI = "US-WI"
+    WY = "US-WY"
+
+
 class KemKind(StrEnum):
     """The key encapsulation of a sealing key; it follows from the key's type and is never negotiated."""
 
@@ -73,7 +132,7 @@ class Agency:
     identifier: str
     legal_name: str
     kind: AgencyKind
-    jurisdiction: str
+    jurisdiction: Jurisdiction
     ori: str | None
     endpoints: tuple[Endpoint, ...]
     sealing_keys: tuple[SealingKey, ...]

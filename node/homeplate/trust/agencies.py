@@ -8,11 +8,12 @@ right proves nothing (the registry's signature does); the checks on names catch 
 import hashlib
 import ipaddress
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 
 from cryptography import x509
 
-from homeplate.domain.agency import Agency, AgencyKind, Endpoint, KemKind, SealingKey
+from homeplate.domain.agency import Agency, AgencyKind, Endpoint, Jurisdiction, KemKind, SealingKey
 from homeplate.errors import TrustError
 from homeplate.trust.schema import AgencyEntry, EndpointEntry, SealingKeyEntry
 
@@ -31,7 +32,9 @@ _NOT_PUBLIC = {
 }  # fmt: skip
 _FEDERAL_NAME = re.compile(
     r"\b(federal|united states|u\.?\s?s\.?|customs and border|border patrol|immigration and customs"
-    r"|department of homeland security|drug enforcement administration|marshals service)(?!\w)",
+    r"|department of homeland security|homeland security investigations|enforcement and removal operations"
+    r"|drug enforcement administration|marshals service|secret service|coast guard|national park service"
+    r"|postal inspection service|alcohol, tobacco|bureau of prisons|bureau of indian affairs)(?!\w)",
     re.IGNORECASE,
 )
 _PRIVATE_NAME = re.compile(r"\b(inc|llc|ltd|corp|corporation|company|foundation|association)\b", re.IGNORECASE)
@@ -39,6 +42,11 @@ _ORI = re.compile(r"[A-Z]{2}[A-Z0-9]{7}")
 # The state part of an ORI is the postal code but for Nebraska (NCIC 2000 operating manual, ORI file).
 _ORI_STATE = {"US-NE": "NB"}
 _SHORT_CAPITALS = 5
+_NAME_LETTERS = re.compile(r"[A-Za-z0-9À-ÖØ-öø-ÿ .,'&()/-]{2,120}")
+# A digit within or before the letters of a word (P0lice, 0akland), a capital I after a small letter (CaIifornia) but
+# for the names that begin with a particle (McIntosh): what a reader takes for another letter.
+_LOOKS_ALIKE = re.compile(r"[A-Za-z][01][A-Za-z]|\b0[A-Za-z]|(?<!\bMc)(?<!\bMac)(?<!\bDe)(?<=[a-z])I")
+_TLS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _MINIMUM_WORDS = 2
 
 
@@ -84,6 +92,7 @@ def to_agency(entry: AgencyEntry, jurisdiction: str) -> Agency:
         IneligibleError: where it can be none: federal, private, of another state, named by initials, with another
             state's ORI, or without a usable endpoint or sealing key.
     """
+    _check_letters(entry)
     kind = _kind(entry)
     _check_jurisdiction(entry, jurisdiction)
     _check_name(entry, kind)
@@ -96,11 +105,28 @@ def to_agency(entry: AgencyEntry, jurisdiction: str) -> Agency:
         identifier=entry.identifier,
         legal_name=entry.legal_name,
         kind=kind,
-        jurisdiction=entry.jurisdiction,
+        jurisdiction=Jurisdiction(entry.jurisdiction),
         ori=entry.ori,
         endpoints=tuple(_endpoint(endpoint, entry.legal_name) for endpoint in entry.endpoints),
         sealing_keys=tuple(_sealing_key(key, entry.legal_name) for key in entry.sealing_keys),
     )
+
+
+def _check_letters(entry: AgencyEntry) -> None:
+    """Refuse a name that looks like another: its letters are those of the western alphabets, and no digit is one.
+
+    The name itself is left out of the message, which is read by eye too.
+    """
+    name = entry.legal_name
+    for letter in name:
+        if not _NAME_LETTERS.fullmatch(letter * 2):
+            called = unicodedata.name(letter, "a character without a name")
+            code = "homograph" if letter.isalnum() or unicodedata.combining(letter) else "name-form"
+            raise IneligibleError(f"{code}: the name of {entry.identifier} holds {called}")
+    if not _NAME_LETTERS.fullmatch(name):
+        raise IneligibleError(f"name-form: the name of {entry.identifier} has 2 to 120 characters")
+    if found := _LOOKS_ALIKE.search(name):
+        raise IneligibleError(f"homograph: the name of {entry.identifier} holds {found[0]}, which looks like letters")
 
 
 def _kind(entry: AgencyEntry) -> AgencyKind:
@@ -158,8 +184,7 @@ def _endpoint(entry: EndpointEntry, name: str) -> Endpoint:
         raise IneligibleError(f"no-pin: {name} pins no key of its broker")
     if len(set(entry.pins)) != len(entry.pins):
         raise IneligibleError(f"pin-twice: {name} gives one pin twice")
-    if ".." in entry.tls_name:
-        raise IneligibleError(f"tls-name: {name} gives {entry.tls_name}, which is no name that a certificate carries")
+    _check_tls_name(entry.tls_name, name)
     _check_authority(entry.authority_pem, name)
     return Endpoint(
         network=_network(entry.network, name),
@@ -168,6 +193,17 @@ def _endpoint(entry: EndpointEntry, name: str) -> Endpoint:
         authority_pem=entry.authority_pem,
         pins=tuple(bytes.fromhex(pin) for pin in entry.pins),
     )
+
+
+def _check_tls_name(text: str, name: str) -> None:
+    """Refuse what is not one host's name: a wildcard names many, an address says nothing of who answers there."""
+    if "*" in text:
+        raise IneligibleError(f"wildcard: {name} gives the TLS name {text!r}; it has to name one host")
+    # The last label of a host's name is no number (WHATWG URL, "ends in a number"): 10.1 and 0x7f.1 are addresses too.
+    if ":" in text or re.fullmatch(r"(.*\.)?(\d+|0x[0-9a-f]*)\.?", text):
+        raise IneligibleError(f"tls-address: {name} gives the address {text!r} where the TLS name stands")
+    if not all(_TLS_LABEL.fullmatch(label) for label in text.split(".")):
+        raise IneligibleError(f"tls-name: {name} gives {text!r}, which is no name that a certificate carries")
 
 
 def _network(text: str, name: str) -> str:

@@ -4,12 +4,13 @@ They are what the bytes may say, not yet what is believed: `agencies` and `conte
 domain, and refuse what no value can hold. The custodian writes the same structs.
 """
 
+import json
 import re
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
-from homeplate.domain.agency import KemKind
+from homeplate.domain.agency import Jurisdiction, KemKind
 from homeplate.domain.record import Part, StorageClass
 from homeplate.domain.rules import Trigger
 from homeplate.errors import TrustError
@@ -18,10 +19,9 @@ from homeplate.errors import TrustError
 Identifier = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,59}\Z")]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}\Z")]
 Camera = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,31}\Z")]
-# Letters of the western alphabets: a name with look-alikes of another script is no name that a person can check.
-LegalName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9À-ÖØ-öø-ÿ .,'&()/-]{2,120}\Z")]
 # Neither control characters nor what turns the direction of writing: a log or a terminal would show another text.
 _PRINTED = r"[^\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
+Printed = Annotated[str, msgspec.Meta(pattern=rf"^{_PRINTED}{{1,253}}\Z")]
 Sentence = Annotated[str, msgspec.Meta(pattern=rf"^{_PRINTED}{{1,200}}\Z")]
 Body = Annotated[str, msgspec.Meta(pattern=rf"^(?=\S){_PRINTED}{{1,200}}\Z")]
 Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,40}\Z")]
@@ -41,7 +41,7 @@ class EndpointEntry(Entry, frozen=True, kw_only=True):
 
     network: Annotated[str, msgspec.Meta(max_length=64)]
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
-    tls_name: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z")]
+    tls_name: Printed
     authority_pem: Pem
     pins: Annotated[list[Hex32], msgspec.Meta(max_length=4)]
 
@@ -56,10 +56,10 @@ class SealingKeyEntry(Entry, frozen=True, kw_only=True):
 
 
 class AgencyEntry(Entry, frozen=True, kw_only=True):
-    """An agency, as the registry writes it; `kind` and `jurisdiction` are judged in `agencies`."""
+    """An agency, as the registry writes it; names, `kind` and `jurisdiction` are judged in `agencies`."""
 
     identifier: Identifier
-    legal_name: LegalName
+    legal_name: Printed
     kind: Word
     jurisdiction: Word
     ori: Word | None = None
@@ -149,7 +149,7 @@ class RootMark(Entry, frozen=True, kw_only=True):
     """What the root says of itself and of its two signers, in its signed field `x-homeplate`."""
 
     demo: bool
-    jurisdiction: Annotated[str, msgspec.Meta(pattern=r"^US-[A-Z]{2}\Z")]
+    jurisdiction: Jurisdiction
     registry_body: Body
     operator_body: Body
 
@@ -164,9 +164,18 @@ def decode(data: bytes, kind: type[EntryT], name: str) -> EntryT:
         TrustError: where the bytes are not that struct; the message gives the key's path in `name`.
     """
     try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        decoded = msgspec.json.decode(data, type=kind)
+        # msgspec keeps the last of two values; another reader of the same signed bytes may keep the first.
+        json.loads(data, object_pairs_hook=_once)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise TrustError(f"{name} is not what it should be: {why(error)}") from error
+    return decoded
+
+
+def _once(pairs: list[tuple[str, object]]) -> None:
+    names = [name for name, _ in pairs]
+    if doubled := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"the key {min(doubled)} is there twice in one object; say which value is meant")
 
 
 def why(error: Exception) -> str:
