@@ -28,14 +28,14 @@ def test_a_bundle_signed_now_ends_the_quarantine_of_a_node_that_was_off_for_twen
     with pytest.raises(ClockError, match="leapt"):
         clock.now_ns()
     published = provision.publish_bundle(simulation_node.custody, now_s=stage.now_s() + 20 * DAY_SECONDS)
-    install(simulation_node.load(), published, None, clock)
+    install(simulation_node.load(), published, None, lambda: clock)
     assert clock.now_ns() // NANOSECONDS >= stage.now_s() + 19 * DAY_SECONDS
 
 
 def test_an_old_bundle_does_not_end_it(simulation_node):
     published = provision.publish_bundle(simulation_node.custody, now_s=stage.now_s())
     clock = clock_after(simulation_node.paths, 20)
-    install(simulation_node.load(), published, None, clock)
+    install(simulation_node.load(), published, None, lambda: clock)
     with pytest.raises(ClockError, match="leapt"):
         clock.now_ns()
 

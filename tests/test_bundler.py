@@ -22,7 +22,7 @@ from homeplate.trust.packed import pack
 from homeplate_custodian import provision
 from homeplate_custodian.bundle import make_root
 from tests.trust import forge
-from tests.trust.bundling import Place, openings_in
+from tests.trust.bundling import HOME, NEW, OLD, Place, change_recipient, openings_in, wait_until
 from tests.trust.forge import NOW_S, Forge
 from tools import stage
 
@@ -44,16 +44,6 @@ def place(tmp_path, custody):
     made = Place(tmp_path / "node", custody)
     made.bundler.take(custody / "bundle")
     return made
-
-
-def wait_until(condition):
-    """Wait for another thread's work."""
-    pause = threading.Event()
-    for _ in range(1000):
-        if condition():
-            return
-        pause.wait(0.01)
-    raise AssertionError("it did not happen in time")
 
 
 def bring(place, custody, name="new"):
@@ -235,17 +225,6 @@ def test_what_an_interrupted_command_left_in_the_inbox_is_removed_when_the_servi
 def test_a_command_that_nobody_answers_says_where_to_look(place):
     with pytest.raises(TrustError, match="ledger show bundle"):
         await_answer(place.inbox, f"install-{'0' * 16}", wait_s=0.01)
-
-
-HOME, OLD, NEW = ("192.0.2.7", "8883"), ("192.0.2.8", "8883"), ("192.0.2.9", "8883")
-
-
-def change_recipient(custody, gone, come, address):
-    """Let the next bundle name another second recipient than the last one."""
-    if gone:
-        provision.revoke_grant(custody, gone)
-    forge.add_agency(custody, come, f"{come} Police Department", network=address)
-    forge.add_grant(custody, come)
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ PACKAGES = {
     "mosquitto": ("mosquitto", "the real broker: without it the demo uses iotcore and the integration tests skip"),
     "nftables": ("nft", "the kernel's second lock: without it those tests skip"),
     "systemd": ("systemd-analyze", "units and drop-ins are verified with it: without it those tests skip"),
+    "iproute2": ("ip", "networks of their own for tests: without it those tests skip"),
     "strace": ("strace", "injected disk faults: without it those tests skip"),
 }
 

@@ -75,7 +75,7 @@ class Stage:
     def publish(self) -> None:
         """Sign the drafts and install them on the node."""
         bundle = provision.publish_bundle(self.custody, now_s=now_s())
-        install(self.load(), bundle, None, SystemClock(self.paths.clock, "bundle"))
+        install(self.load(), bundle, None, lambda: SystemClock(self.paths.clock, "bundle"))
 
     @contextlib.contextmanager
     def broker(self, kind: str | None = None) -> Iterator[LocalBroker]:
@@ -162,4 +162,4 @@ def _enrol(stage: Stage, now: int) -> None:
     certificate = stage.folder / "client.crt"
     certificate.write_text(provision.enrol(stage.custody, request.read_bytes(), now_s=now))
     bundle = provision.publish_bundle(stage.custody, now_s=now)
-    install(config, bundle, certificate, SystemClock(stage.paths.clock, "bundle"))
+    install(config, bundle, certificate, lambda: SystemClock(stage.paths.clock, "bundle"))

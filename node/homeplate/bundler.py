@@ -92,13 +92,14 @@ class EgressFiles:
     Where `applied` is there, something applies them: it holds the nftables file that is in force, and is waited for.
 
     Args:
-        folder: `uplink.conf` (systemd), `uplink.nft` (nftables) and `applied` lie here.
+        folder: `uplink.conf` (systemd) and `uplink.nft` (nftables) are written here.
+        applied: a file of what applies them, in a folder of its own: root must not write where this process may.
         user: uplink's, by name or number.
         wait_s: how long a change may take to be applied.
     """
 
-    def __init__(self, folder: Path, *, user: str, wait_s: float = APPLY_S) -> None:
-        self._folder, self._user, self._wait_s = folder, user, wait_s
+    def __init__(self, folder: Path, *, applied: Path, user: str, wait_s: float = APPLY_S) -> None:
+        self._folder, self._applied, self._user, self._wait_s = folder, applied, user, wait_s
 
     def write(self, opened: frozenset[Opening]) -> bool:
         """Write the rules where they differ from what is there; tell whether they did.
@@ -107,7 +108,7 @@ class EgressFiles:
             TrustError: where they cannot be written.
         """
         texts = {"uplink.conf": systemd_drop_in(opened), "uplink.nft": nftables(opened, user=self._user)}
-        changed = [name for name, text in texts.items() if self._read(name) != text.encode()]
+        changed = [name for name, text in texts.items() if self._read(self._folder / name) != text.encode()]
         for name in changed:
             write_durably(self._folder / name, texts[name].encode())
         return bool(changed)
@@ -119,15 +120,17 @@ class EgressFiles:
             NamedTrustError: `egress-not-applied`, where that takes too long.
         """
         until, pause = perf_ns() + int(self._wait_s * NANOSECONDS), threading.Event()
-        while (applied := self._read("applied")) is not None and applied != self._read("uplink.nft"):
+        rules = self._folder / "uplink.nft"
+        while (applied := self._read(self._applied)) is not None and applied != self._read(rules):
             if perf_ns() > until:
                 message = f"{self._folder}: the rules of uplink.nft were not applied in time; see what applies them"
                 raise NamedTrustError(NOT_APPLIED, message)
             pause.wait(0.05)
 
-    def _read(self, name: str) -> bytes | None:
+    @staticmethod
+    def _read(path: Path) -> bytes | None:
         with suppress(NamedTrustError):
-            return read_bounded(self._folder / name, _MAX_RULES_BYTES)
+            return read_bounded(path, _MAX_RULES_BYTES)
         return None
 
 
@@ -204,14 +207,14 @@ class Bundler:
 
     def _settle(self, candidate: Path) -> bool:
         """Judge a candidate, answer whoever waits, and take it out; tell whether it is in force."""
-        refusal: TrustError | None = None
+        refusal, version = None, 0
         try:
-            self._take(candidate, "command" if is_handed_in(candidate) else "inbox")
+            version = self._take(candidate, "command" if is_handed_in(candidate) else "inbox").root_version
         except TrustError as error:  # it is in the ledger; the bundle in force stays
             refusal = error
         if is_handed_in(candidate):
             with suppress(TrustError):  # the one who waits hears nothing, and looks into the ledger
-                answer(candidate, None if refusal is None else _sentence(refusal, candidate))
+                answer(candidate, version if refusal is None else _sentence(refusal, candidate))
         elif refusal is not None and reason_of(refusal) in {NOT_WRITTEN, NOT_APPLIED}:
             return False  # nothing is wrong with the candidate: it waits until the machine is mended
         self._remove(candidate)

@@ -257,8 +257,8 @@ def bundle_install(context: click.Context, folder: Path, certificate: Path | Non
     from homeplate.app.node import Paths, install
 
     config = _config(context)
-    installed = install(config, folder, certificate, SystemClock(Paths.of(config).clock, "bundle"))
-    click.echo(f"bundle of root version {installed.root_version} is in force; next: homeplate check")
+    version = install(config, folder, certificate, lambda: SystemClock(Paths.of(config).clock, "bundle"))
+    click.echo(f"bundle of root version {version} is in force; next: homeplate check")
 
 
 @bundle.command("serve")

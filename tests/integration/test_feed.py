@@ -33,7 +33,7 @@ class Fed:
         self.bundler = Bundler(
             installed=estate.installed,
             inbox=self.inbox,
-            egress=EgressFiles(estate.root / "node" / "egress", user="0"),
+            egress=EgressFiles(estate.root / "egress", applied=estate.root / "applied", user="0"),
             pseudonym=estate.node.pseudonym,
             clock=clock,
             ledger=log,

@@ -1,6 +1,7 @@
 """A node's side of bundles for tests: a bundler over a custody of `forge`, at a time that the test sets."""
 
 import re
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from homeplate.bundler import BundleLog, Bundler, EgressFiles
 from homeplate.clock import NANOSECONDS, Readers, SystemClock
 from homeplate.store.ledger import read_rows
 from homeplate.trust.bundle import load_bundle
+from homeplate_custodian import provision
 from tests.trust import forge
 from tests.trust.forge import NOW_S, PSEUDONYM
 
@@ -25,6 +27,7 @@ class Place:
     custody: Path
     now_s: int = NOW_S
     wait_s: float = 10.0
+    user: str = "0"
     bundler: Bundler = field(init=False)
 
     def __post_init__(self):
@@ -47,7 +50,7 @@ class Place:
         return Bundler(
             installed=self.installed,
             inbox=self.inbox,
-            egress=EgressFiles(self.egress, user="0", wait_s=self.wait_s),
+            egress=EgressFiles(self.egress, applied=self.egress / "applied", user=self.user, wait_s=self.wait_s),
             pseudonym=PSEUDONYM,
             clock=self.clock,
             ledger=ledger,
@@ -66,3 +69,24 @@ class Place:
 
     def rows(self, *events):
         return [row for row in read_rows(self.log) if not events or row.event in events]
+
+
+HOME, OLD, NEW = ("192.0.2.7", "8883"), ("192.0.2.8", "8883"), ("192.0.2.9", "8883")
+
+
+def change_recipient(custody, gone, come, address):
+    """Let the next bundle name another second recipient than the last one."""
+    if gone:
+        provision.revoke_grant(custody, gone)
+    forge.add_agency(custody, come, f"{come} Police Department", network=address)
+    forge.add_grant(custody, come)
+
+
+def wait_until(condition):
+    """Wait for another thread's work."""
+    pause = threading.Event()
+    for _ in range(1000):
+        if condition():
+            return
+        pause.wait(0.01)
+    raise AssertionError("it did not happen in time")

@@ -1,7 +1,10 @@
 """A node's folder: where its files lie, who it is, how it is made and how it takes a bundle in."""
 
 import os
+import pwd
 import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -33,9 +36,9 @@ from homeplate.sealing.keys import (
     write_new,
 )
 from homeplate.sealing.slots import SlotStore, require_in_place, require_memory_backed
-from homeplate.trust.bundle import Bundle, load_bundle, pin_root
+from homeplate.trust.bundle import load_bundle, pin_root
 from homeplate.trust.enrolment import fingerprint, make_request
-from homeplate.trust.inbox import await_answer, hand_in, is_served
+from homeplate.trust.inbox import await_answer, hand_in, is_served, withdraw
 from homeplate.trust.packed import pack
 
 PSEUDONYM_BYTES = 16
@@ -99,6 +102,11 @@ class Paths:
     def egress(self) -> Path:
         """The kernel's rules for uplink."""
         return self.data / "egress"
+
+    @property
+    def egress_applied(self) -> Path:
+        """The rules that are in force; what applies them writes this."""
+        return self.data / "egress-applied" / "uplink.nft"
 
     @property
     def spool(self) -> Path:
@@ -284,27 +292,57 @@ def _make_keys(paths: Paths, pseudonym: bytes, cameras: tuple[str, ...]) -> byte
     )
 
 
-def install(config: Config, folder: Path, certificate: Path | None, clock: SystemClock) -> Bundle:
-    """Install a bundle, and the client certificate that came with the enrolment; refusals go to the ledger.
+def install(config: Config, folder: Path, certificate: Path | None, clock: Callable[[], SystemClock]) -> int:
+    """Install a bundle, and the client certificate that came with the enrolment; return the version of its root.
 
-    Where `homeplate bundle serve` runs, the bundle is handed to it through the inbox: then whoever calls this needs no
-    right to the bundle's folder, and what parses the bundle is the service.
+    The bundle is handed in through the inbox. Where `homeplate bundle serve` runs, that judges it; else this does. Root
+    does so as the owner of the bundle's folder: what is written there is the service's.
 
     Raises:
-        TrustError: where the bundle is not acceptable; what was installed stays in force.
+        TrustError: where the bundle is not acceptable, which is in the ledger then; what was installed stays in force.
         ConfigError: where the certificate is not for this node's key.
     """
-    paths = Paths.of(config)
-    bundler = build_bundler(config, clock)
+    paths, name = Paths.of(config), f"install-{secrets.token_hex(8)}"
+    packed = pack(folder)
     if certificate is not None:
         _install_certificate(paths, certificate)
-        bundler.note("bundle.certificate-installed")
-    if not is_served(paths.inbox):
-        return bundler.take(folder)
-    name = f"install-{secrets.token_hex(8)}"
-    hand_in(paths.inbox, pack(folder), name)
-    await_answer(paths.inbox, name)
-    return load_bundle(paths.bundle, clock.now_ns())
+    with _as_owner(paths.bundle):
+        bundler = build_bundler(config, clock())  # here: a clock writes a mark, which is the service's too
+        if certificate is not None:
+            bundler.note("bundle.certificate-installed")
+        hand_in(paths.inbox, packed, name)
+        try:
+            if not is_served(paths.inbox):
+                bundler.look()
+            return await_answer(paths.inbox, name)
+        finally:
+            withdraw(paths.inbox, name)
+
+
+@contextmanager
+def _as_owner(folder: Path) -> Iterator[None]:
+    """Let root act as a folder's owner while the context lasts; anybody else stays who he is."""
+    owner = folder.stat() if folder.exists() else None
+    if owner is None or owner.st_uid == 0 or os.geteuid() != 0:
+        yield
+        return
+    groups = os.getgroups()
+    os.setgroups(_groups(owner.st_uid, owner.st_gid))
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def _groups(uid: int, gid: int) -> list[int]:
+    try:
+        return os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
+    except KeyError:  # a number without a name
+        return [gid]
 
 
 def build_bundler(config: Config, clock: SystemClock) -> Bundler:
@@ -317,7 +355,7 @@ def build_bundler(config: Config, clock: SystemClock) -> Bundler:
     return Bundler(
         installed=paths.bundle,
         inbox=paths.inbox,
-        egress=EgressFiles(paths.egress, user=config.node.uplink_user),
+        egress=EgressFiles(paths.egress, applied=paths.egress_applied, user=config.node.uplink_user),
         pseudonym=load_identity(paths).raw,
         clock=clock,
         ledger=BundleLog(paths.log("bundle"), clock),

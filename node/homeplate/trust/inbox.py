@@ -32,9 +32,10 @@ _MAX_ANSWER_BYTES = 16 * 1024
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What became of a candidate that somebody waits for: its refusal, or none where it is in force."""
+    """What became of a candidate that somebody waits for: its refusal, or the root's version where it is in force."""
 
-    refusal: Annotated[str, msgspec.Meta(max_length=_MAX_ANSWER_BYTES // 4)] | None
+    refusal: Annotated[str, msgspec.Meta(max_length=_MAX_ANSWER_BYTES // 4)] | None = None
+    root_version: int = 0
 
 
 def candidates(inbox: Path) -> list[Path]:
@@ -82,8 +83,8 @@ def hand_in(inbox: Path, packed: bytes, name: str) -> None:
         raise NamedTrustError(NOT_WRITTEN, message) from error
 
 
-def await_answer(inbox: Path, name: str, wait_s: float = ANSWER_S) -> None:
-    """Wait until the service has put in force what was handed in as `install-` and 16 hexadecimal digits.
+def await_answer(inbox: Path, name: str, wait_s: float = ANSWER_S) -> int:
+    """Wait until what was handed in as `install-` and 16 hexadecimal digits is in force; return its root's version.
 
     Raises:
         TrustError: where the service refused it, with its reason, or does not answer.
@@ -96,13 +97,20 @@ def await_answer(inbox: Path, name: str, wait_s: float = ANSWER_S) -> None:
             raise NamedTrustError("no-answer", message)
         pause.wait(0.05)
     try:
-        answer = msgspec.json.decode(read_bounded(path, _MAX_ANSWER_BYTES), type=Answer)
+        found = msgspec.json.decode(read_bounded(path, _MAX_ANSWER_BYTES), type=Answer)
     except msgspec.MsgspecError as error:
         raise NamedTrustError("no-answer", f"{path} is no answer; see `homeplate ledger show bundle`") from error
     with suppress(OSError):  # the service removes what is left when it starts
         path.unlink()
-    if answer.refusal is not None:
-        raise TrustError(answer.refusal)
+    if found.refusal is not None:
+        raise TrustError(found.refusal)
+    return found.root_version
+
+
+def withdraw(inbox: Path, name: str) -> None:
+    """Take back what was handed in, where it is still there."""
+    with suppress(OSError):
+        (inbox / f"{name}{SUFFIX}").unlink(missing_ok=True)
 
 
 def is_handed_in(candidate: Path) -> bool:
@@ -110,14 +118,17 @@ def is_handed_in(candidate: Path) -> bool:
     return candidate.suffix == SUFFIX and _HANDED_IN.match(candidate.stem) is not None
 
 
-def answer(candidate: Path, refusal: str | None) -> None:
-    """Tell whoever waits for it what became of a candidate.
+def answer(candidate: Path, outcome: int | str) -> None:
+    """Tell whoever waits for it what became of a candidate: the root's version, or the refusal.
 
     Raises:
         TrustError: where it cannot be written.
     """
-    text = None if refusal is None else refusal[: _MAX_ANSWER_BYTES // 4]
-    write_durably(candidate.with_name(f".{candidate.stem}.answer"), msgspec.json.encode(Answer(refusal=text)))
+    if isinstance(outcome, int):
+        found = Answer(root_version=outcome)
+    else:
+        found = Answer(refusal=outcome[: _MAX_ANSWER_BYTES // 4])
+    write_durably(candidate.with_name(f".{candidate.stem}.answer"), msgspec.json.encode(found))
 
 
 @contextmanager

@@ -1,0 +1,169 @@
+"""The units as systemd reads them, and the folders and users that they ask for, as the processes then see them."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from homeplate.trust.bundle import load_bundle
+from homeplate_custodian import provision
+from tools import stage
+
+FOLDER = Path(__file__).parents[2] / "systemd"
+UNITS = sorted(path for path in FOLDER.iterdir() if path.suffix in {".service", ".path", ".timer"})
+EXPOSURE = {"homeplate-bundle.service": 0.5, "homeplate-egress.service": 2.5}
+
+
+def tool(name):
+    found = shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
+    if found is None:
+        pytest.skip(f"{name} is not installed: apt install systemd util-linux")
+    return found
+
+
+def run(*command):
+    done = subprocess.run(list(map(str, command)), check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}: {done.stdout} {done.stderr}"
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def units(tmp_path):
+    """The units, with programs that are there: systemd looks for them."""
+    folder = tmp_path / "units"
+    folder.mkdir()
+    for path in UNITS:
+        text = path.read_text().replace("/opt/homeplate/bin/homeplate", sys.executable)
+        (folder / path.name).write_text(text.replace("/opt/homeplate/libexec", str(FOLDER)))
+    return folder
+
+
+def test_systemd_has_nothing_to_say_of_the_units(units):
+    assert run(tool("systemd-analyze"), "verify", "--man=no", *units.iterdir()) == ""
+    broken = units / "homeplate-bundle.service"
+    broken.write_text(broken.read_text().replace("ProtectHome=", "ProtectHouse="))
+    assert "ProtectHouse" in run(tool("systemd-analyze"), "verify", "--man=no", broken)
+
+
+@pytest.mark.parametrize("name", EXPOSURE)
+def test_a_unit_is_no_more_exposed_than_it_was(units, name):
+    lines = run(tool("systemd-analyze"), "security", "--offline=true", units / name).splitlines()
+    (overall,) = [line for line in lines if "Overall exposure level" in line]
+    assert float(overall.split(": ")[1].split()[0]) <= EXPOSURE[name]
+
+
+def test_the_bundle_service_has_no_network_and_writes_where_only_it_has_to():
+    lines = (FOLDER / "homeplate-bundle.service").read_text().splitlines()
+    for line in ("PrivateNetwork=yes", "RestrictAddressFamilies=AF_UNIX", "User=homeplate-bundle"):
+        assert line in lines
+    writable = {word for line in lines if line.startswith("ReadWritePaths=") for word in line.split("=")[1].split()}
+    folders = ("bundle", "inbox", "egress", "clock", "ledger")
+    assert writable == {f"/var/lib/homeplate/{name}" for name in folders}
+
+
+@pytest.fixture
+def owned(tmp_path, simulation_node):
+    """A node whose folders belong to whom sysusers and tmpfiles say, and each user's number."""
+    if os.geteuid() != 0:
+        pytest.skip("making files of other users needs root")
+    root = tmp_path / "root"
+    data = root / "var" / "lib" / "homeplate"
+    data.parent.mkdir(parents=True)
+    (root / "etc").mkdir()
+    shutil.copytree(simulation_node.paths.data, data, symlinks=True)
+    run(tool("systemd-sysusers"), f"--root={root}", FOLDER / "homeplate-bundle.sysusers.conf")
+    run(tool("systemd-tmpfiles"), f"--root={root}", "--create", FOLDER / "homeplate-bundle.tmpfiles.conf")
+    for parent in (tmp_path, *tmp_path.parents):
+        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
+            parent.chmod(0o755)
+    config = tmp_path / "owned.toml"
+    config.write_text(f'[node]\ndata_dir = "{data}"\nruntime_dir = "{tmp_path}"\n')
+    lines = [line.split(":") for line in (root / "etc" / "passwd").read_text().splitlines()]
+    groups = [line.split(":") for line in (root / "etc" / "group").read_text().splitlines()]
+    numbers = {line[0]: int(line[2]) for line in lines}
+    return data, config, numbers, {line[0]: int(line[2]) for line in groups}
+
+
+def as_user(owned, name, *words):
+    """Run a command as a user of the node, without a network."""
+    _, _, users, groups = owned
+    command = [tool("unshare"), "--net", tool("setpriv"), f"--reuid={users[name]}", f"--regid={groups[name]}"]
+    command += [f"--groups={groups['homeplate']}", "--bounding-set=-all", "--no-new-privs"]
+    return subprocess.run([*command, *map(str, words)], check=False, capture_output=True, text=True, cwd=FOLDER.parent)
+
+
+def as_root(root):
+    """Root, who finds the node's users by their names."""
+    mounts = " && ".join(f"mount --bind {root}/etc/{name} /etc/{name}" for name in ("passwd", "group"))
+    return [tool("unshare"), "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh"]
+
+
+def python():
+    """An interpreter that every user can read, with the packages of this one."""
+    if not all(path.stat().st_mode & 0o005 for path in Path(os.path.realpath(sys.executable)).parents):
+        version = subprocess.run(["/usr/bin/python3", "--version"], check=False, capture_output=True, text=True).stdout
+        if version.split(".")[:2] != f"Python {sys.version}".split(".")[:2]:
+            pytest.skip("other users cannot read this interpreter")
+        paths = ":".join([sysconfig.get_path("purelib"), str(FOLDER.parent / "node")])
+        return ["env", f"PYTHONPATH={paths}", "/usr/bin/python3"]
+    return [sys.executable]
+
+
+def homeplate(owned, *words):
+    return [*python(), "-m", "homeplate.cli", "--config", owned[1], *words]
+
+
+def require_readable(owned):
+    done = as_user(owned, "homeplate-bundle", *python(), "-c", "import homeplate.bundler")
+    if done.returncode != 0:
+        pytest.skip("another user cannot read this project's folder")
+
+
+def test_the_service_s_user_puts_a_bundle_in_force_that_uplink_s_user_left_and_can_read_no_key(owned, simulation_node):
+    data, _, users, _ = owned
+    require_readable(owned)
+    before = load_bundle(data / "bundle", stage.now_s() * 10**9).version
+    folder = provision.publish_bundle(simulation_node.custody, now_s=stage.now_s())
+    leave = "import sys; from pathlib import Path; from homeplate.trust import inbox, packed; "
+    leave += "inbox.hand_in(Path(sys.argv[1]), packed.pack(Path(sys.argv[2])), 'arrived-x')"
+    left = as_user(owned, "homeplate-uplink", *python(), "-c", leave, data / "inbox", folder)
+    assert left.returncode == 0, left.stderr
+    served = as_user(owned, "homeplate-bundle", *homeplate(owned, "bundle", "serve", "--once"))
+    assert served.stdout == "1 put in force, 0 refused\n", served.stderr
+    assert load_bundle(data / "bundle", stage.now_s() * 10**9).version == before + 1
+    assert list((data / "inbox").iterdir()) == []
+    for name in ("capture/record.pem", "capture/hot-list.key", "uplink/tls.pem", "ledger/ledger.pem"):
+        peek = as_user(owned, "homeplate-bundle", "cat", data / "keys" / name)
+        assert "Permission denied" in peek.stderr
+    for path in (data / "bundle" / "timestamp.json", data / "egress" / "uplink.nft", data / "ledger" / "bundle.log"):
+        assert path.stat().st_uid == users["homeplate-bundle"]
+
+
+def test_uplink_s_user_changes_neither_the_bundle_nor_the_rules_nor_another_s_mark_or_ledger(owned):
+    data = owned[0]
+    require_readable(owned)
+    served = as_user(owned, "homeplate-bundle", *homeplate(owned, "bundle", "serve", "--once"))
+    assert served.returncode == 0, served.stderr
+    for path in ("bundle/timestamp.json", "egress/uplink.nft", "clock/bundle.mark", "ledger/bundle.log"):
+        for command in (["rm", "-f"], ["truncate", "-s", "0"]):
+            assert as_user(owned, "homeplate-uplink", *command, data / path).returncode != 0
+        assert (data / path).stat().st_size > 0
+
+
+def test_root_installs_a_bundle_and_leaves_nothing_that_the_service_cannot_replace(owned, simulation_node):
+    data, _, users, _ = owned
+    require_readable(owned)
+    before = load_bundle(data / "bundle", stage.now_s() * 10**9).version
+    for _ in range(2):
+        folder = provision.publish_bundle(simulation_node.custody, now_s=stage.now_s())
+        folder.chmod(0o700)  # a stick that root alone reads
+        run(*as_root(data.parents[2]), *homeplate(owned, "bundle", "install", folder))
+        again = as_user(owned, "homeplate-bundle", *homeplate(owned, "bundle", "serve", "--once"))
+        assert again.returncode == 0, again.stderr
+    assert load_bundle(data / "bundle", stage.now_s() * 10**9).version == before + 2
+    for path in [*(data / "bundle").rglob("*"), data / "clock" / "bundle.mark", data / "ledger" / "bundle.log"]:
+        assert path.stat().st_uid == users["homeplate-bundle"], path
