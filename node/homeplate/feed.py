@@ -21,7 +21,7 @@ from homeplate.trust.installed import InstalledBundle
 from homeplate.trust.reasons import NOT_WRITTEN, NamedTrustError
 
 LOOK_S = 300.0
-"""Between two looks: a handshake each, about 6 kB. A bundle is urgent to nobody who cannot come by."""
+"""Between two looks, which cost a TLS handshake each. A bundle is urgent to nobody who cannot come by."""
 
 IDLE_S = 2.0
 REPEATED = frozenset({"feed.refused", "feed.dropped"})
