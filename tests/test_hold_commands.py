@@ -1,5 +1,6 @@
 """A hold from the custodian's desk to the node and back, through the commands that people type."""
 
+import json
 import os
 
 import pytest
@@ -10,9 +11,11 @@ from homeplate.cli import main as node_main
 from homeplate.clock import SystemClock, utc_text
 from homeplate.domain.record import NANOSECONDS, RecordId, StorageClass
 from homeplate.hold import SEALED
-from homeplate.store.ledger import MerkleLog
+from homeplate.sealing.keys import load_sealing_key, load_signing_key
+from homeplate.store.ledger import MerkleLog, read_rows
 from homeplate.store.spool import FileSpool
 from homeplate_custodian.cli import main as custodian_main
+from tests.custodian import sealed_kit
 from tools import stage
 
 
@@ -30,15 +33,15 @@ def desk(simulation_node, tmp_path):
     return run
 
 
-def put_record(node, camera):
-    """Put a record where capture would."""
-    paths, record_id = node.paths, RecordId(os.urandom(16))
+def put_record(node, camera, record=None, captured_s=None):
+    """Put a record where capture would: some bytes, or an id and a sealed record's bytes."""
+    paths, (record_id, sealed) = node.paths, record or (RecordId(os.urandom(16)), b"sealed")
     store = open_slots(paths, StorageClass.LOCAL, check=False)
-    blob = store.wrap(store.slot_for("hits", stage.now_s() + 500, 100_000), record_id, b"sealed")
+    blob = store.wrap(store.slot_for("hits", stage.now_s() + 500, 100_000), record_id, sealed)
     spool = FileSpool(paths.spool)
     spool.stage(record_id, blob, StorageClass.LOCAL)
     with MerkleLog(paths.log("capture"), SystemClock(paths.clock, "capture")) as log:
-        log.append(SEALED, source=camera, records=str(record_id), captured_s=stage.now_s() - 5)
+        log.append(SEALED, source=camera, records=str(record_id), captured_s=captured_s or stage.now_s() - 5)
     spool.release([record_id])
     store.close()
     return record_id
@@ -99,3 +102,30 @@ def test_a_hold_key_that_was_taken_back_counts_no_more(simulation_node, desk, tm
     code, output = desk(node_main, *config, "hold", "apply", file)
     assert code == 6
     assert "unknown-signer: " in output
+
+
+def test_what_was_exported_for_a_hold_opens_past_its_keep_until_after_the_access_record(
+    simulation_node, desk, tmp_path
+):
+    config, paths = ["--config", simulation_node.config], simulation_node.paths
+    pseudonym = desk(node_main, *config, "check")[1].partition("pseudonym ")[2][:32]
+    kit = sealed_kit.Node(pseudonym=bytes.fromhex(pseudonym), signing=load_signing_key(paths.record_key))
+    record = kit.facts(load_sealing_key(simulation_node.agency_key))
+    put_record(simulation_node, "gate", record, sealed_kit.NOW_S)
+    at = utc_text(sealed_kit.NOW_S * NANOSECONDS)
+    file = make_hold(desk, tmp_path, pseudonym, **{"--camera": "gate", "--from": at, "--to": at})
+    code, output = desk(node_main, *config, "hold", "apply", file)
+    assert code == 0, output
+    assert desk(node_main, *config, "hold", "export", output.split()[1], tmp_path / "out")[0] == 0
+    who = ["--agency", stage.AGENCY, "--user", "b7", "--organisation", "o", "--purpose", stage.PURPOSE, "--json"]
+    code, shown = desk(custodian_main, "hold", "open", simulation_node.custody, tmp_path / "out", *who)
+    assert code == 0, shown
+    assert json.loads(shown)["plate"] == sealed_kit.PLATE
+    [row] = [row for row in read_rows(simulation_node.custody / "access.log") if row.event == "records.opened"]
+    assert (row.fields["records"], row.fields["user"]) == (str(record[0]), "b7")
+    assert row.fields["query"].endswith("of case 26-1234")
+    desk(custodian_main, "hold", "allow", simulation_node.custody, tmp_path / "hold-key", "--remove")
+    simulation_node.publish()
+    code, shown = desk(custodian_main, "hold", "open", simulation_node.custody, tmp_path / "out", *who)
+    assert code == 6
+    assert "unknown-signer" in shown

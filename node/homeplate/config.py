@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 
 from homeplate.domain.passage import Direction
+from homeplate.domain.profiles import Profile
 from homeplate.domain.provider import Provider
 from homeplate.domain.source import MINIMUM_PLATE_WIDTH, Polygon, SourceKind, SourceSettings
 from homeplate.errors import ConfigError
@@ -23,7 +24,7 @@ DEFAULT_PATH = Path("/etc/homeplate/homeplate.toml")
 MAX_CONFIG_BYTES = 256 * 1024
 _NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"
 _MIN_CORNERS = 3
-_ENUMS: dict[str, type[StrEnum]] = {".kind": SourceKind, ".provider": Provider}
+_ENUMS: dict[str, type[StrEnum]] = {".kind": SourceKind, ".provider": Provider, ".profile": Profile}
 
 
 class NodeSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +73,8 @@ class NarrowSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drop_recipients: list[str] = []
     retention: dict[str, str] = {}
     """Rule name to a shorter retention, as "20s", "5min", "12h" or "30d"."""
+    profile: Profile | None = None
+    """A retention profile that caps every rule, as "chp"."""
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -203,4 +206,5 @@ def narrowing(section: NarrowSection) -> Narrowing:
         retention_s={
             rule: duration_s(text, key=f"narrow.retention.{rule}") for rule, text in section.retention.items()
         },
+        profile=section.profile,
     )

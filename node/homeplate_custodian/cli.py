@@ -11,8 +11,9 @@ from homeplate import __version__
 from homeplate.errors import ConfigError, HomeplateError
 from homeplate_custodian.commands_bundle import bundle, sign
 from homeplate_custodian.commands_hold import hold
-from homeplate_custodian.commands_provision import broker, enrol, init, key
+from homeplate_custodian.commands_provision import broker, enrol, init, key, rule
 from homeplate_custodian.commands_records import open_records, receive
+from homeplate_custodian.commands_retention import profile, reviewed
 from homeplate_custodian.commands_verify import verify
 
 
@@ -38,3 +39,5 @@ def main() -> None:
 
 for _command in (init, key, sign, broker, enrol, bundle, receive, open_records, verify, hold):
     main.add_command(_command)
+for _command in (profile, reviewed):
+    rule.add_command(_command)

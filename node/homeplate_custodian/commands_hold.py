@@ -1,4 +1,7 @@
-"""`homeplate-custodian hold`: signs evidence holds and their releases with the hold key, on whatever machine has it."""
+"""`homeplate-custodian hold`: signs evidence holds and their releases, and opens what a node gave out for one.
+
+The hold key may be on a machine of its own; `open` runs at the agency, whose sealing keys it needs.
+"""
 
 import secrets
 from datetime import UTC, datetime
@@ -6,15 +9,18 @@ from pathlib import Path
 
 import click
 
-from homeplate.clock import NANOSECONDS, WallClock
+from homeplate.clock import NANOSECONDS, WallClock, utc_text
 from homeplate.domain.hold import HOLD_ID_BYTES, MOST_RECORDS, Ground, Hold, Release
-from homeplate.errors import ConfigError
+from homeplate.errors import ConfigError, TrustError
 from homeplate.policy.retention import duration_s
 from homeplate.sealing.keys import load_signing_key
+from homeplate.store.ledger import MerkleLog
 from homeplate.trust.files import read_bounded, write_durably
 from homeplate.trust.hold import MAX_HOLD_BYTES, read_hold, sign_hold, sign_release
 from homeplate_custodian import provision
+from homeplate_custodian.commands_records import ACCESS_LOG, require_rich, sealing_keys, show
 from homeplate_custodian.keyring import KEY_FILE, public_key
+from homeplate_custodian.records import Accessor, Inbox, Opener, check_purpose, write_access
 
 _DAY = "d"
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -91,6 +97,46 @@ def release(*, key: Path, file: Path, out: Path) -> None:
     ended = Release(hold_id=held.hold_id, node=held.node, case=held.case, issued_s=now_s)
     write_durably(out, sign_release(ended, load_signing_key(key / KEY_FILE)), mode=0o600)
     click.echo(f"{out}: ends hold {held.hold_id.hex()} of case {held.case}")
+
+
+@hold.command("open")
+@click.argument("custody", type=_FOLDER)
+@click.argument("folder", type=_FOLDER)
+@click.option("--agency", required=True, help="The agency's identifier in the registry.")
+@click.option("--user", required=True, help="Who opens: a user name or badge number.")
+@click.option("--organisation", required=True, help="Whom the user works for.")
+@click.option("--purpose", required=True, help="One of the purposes that the operator authorised.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of a table.")
+@click.option("--crops", type=click.Path(path_type=Path, file_okay=False), help="Write plate crops as ID.jpg here.")
+def open_held(
+    *,
+    custody: Path,
+    folder: Path,
+    agency: str,
+    user: str,
+    organisation: str,
+    purpose: str,
+    as_json: bool,
+    crops: Path | None,
+) -> None:
+    """Open what `homeplate hold export` wrote into FOLDER, until the hold's expiry; the access record comes first.
+
+    At the expiry nothing opens any more, and the files are removed.
+    """
+    if not as_json:
+        require_rich()
+    who, clock = Accessor(user=user, organisation=organisation, purpose=purpose), WallClock()
+    bundle = provision.published(custody, now_s=clock.now_ns() // NANOSECONDS)
+    check_purpose(purpose, bundle.purposes)
+    held, signer = read_hold(read_bounded(folder / "hold.txt", MAX_HOLD_BYTES))
+    if signer not in bundle.hold_keys:
+        raise TrustError(f"unknown-signer: {signer.hex()} is no hold key of the published bundle; see `hold allow`")
+    keys, inbox = sealing_keys(custody, agency), Inbox(folder)
+    files = inbox.files()
+    with MerkleLog(custody / ACCESS_LOG, clock) as ledger:
+        query = f"agency {agency}: evidence hold {held.hold_id.hex()} of case {held.case}"
+        write_access(ledger, who, utc_text(clock.now_ns()), dict.fromkeys(file.record_id for file in files), query)
+    show(Opener(inbox, keys, bundle.nodes, clock, held).open(files), as_json=as_json, crops=crops)
 
 
 def _node(text: str) -> bytes:

@@ -218,7 +218,7 @@ def open_records(
     other bytes.
     """
     if not as_json:
-        _require_rich()
+        require_rich()
     who = Accessor(user=user, organisation=organisation, purpose=purpose)
     clock = WallClock()
     bundle = provision.published(custody, now_s=clock.now_ns() // NANOSECONDS)
@@ -231,7 +231,16 @@ def open_records(
         ids = dict.fromkeys(file.record_id for file in files)
         query = f"agency {agency}: " + ("records named by id" if records else "all received records")
         write_access(ledger, who, utc_text(clock.now_ns()), ids, query)
-    opening = Opener(inbox, keys, bundle.nodes, clock).open(files)
+    show(Opener(inbox, keys, bundle.nodes, clock).open(files), as_json=as_json, crops=crops)
+
+
+def show(opening: Opening, *, as_json: bool, crops: Path | None) -> None:
+    """Print what was opened, and write its plate crops where a folder is named.
+
+    Raises:
+        ConflictError: where a record id has two contents.
+        ConfigError: where the crops cannot be written.
+    """
     written = _write_crops(opening.opened, crops) if crops else {}
     (_print_json if as_json else _print_table)(opening, written)
     if any(record.conflict for record in opening.opened):
@@ -284,7 +293,7 @@ def _print_json(opening: Opening, crops: dict[int, Path]) -> None:
         click.echo(json.dumps({"record": str(missed.record_id), "unopened": missed.reason}, sort_keys=True))
 
 
-def _require_rich() -> None:
+def require_rich() -> None:
     """Refuse before anything is opened where the table cannot be drawn: `rich` comes with the extra `custodian`.
 
     Raises:
@@ -295,7 +304,7 @@ def _require_rich() -> None:
 
 
 def _print_table(opening: Opening, crops: dict[int, Path]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - `_require_rich` has looked for it
+    from rich.console import Console  # noqa: PLC0415 - `require_rich` has looked for it
     from rich.table import Table  # noqa: PLC0415
 
     table = Table("captured (UTC)", "camera", "plate", "confidence", "seen", "hit", "record", "sealed bytes", "crop")

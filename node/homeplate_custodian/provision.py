@@ -15,6 +15,7 @@ from tuf.api.metadata import Metadata, Root
 
 from homeplate.domain.agency import KemKind
 from homeplate.domain.hotlist import HotListEntry
+from homeplate.domain.profiles import Profile
 from homeplate.domain.record import DAY_SECONDS, NANOSECONDS, Part, StorageClass
 from homeplate.domain.rules import RETENTION_CAP_S, Trigger
 from homeplate.errors import ConfigError
@@ -366,6 +367,30 @@ def remove_rule(custody: Path, name: str) -> None:
     left = [entry for entry in draft.rules if entry.name != name]
     _gone(name, len(draft.rules), len(left), "the rules")
     _save(custody, RULES_TARGET, msgspec.structs.replace(draft, rules=left))
+
+
+def set_profile(custody: Path, profile: Profile | None) -> None:
+    """Draft the profile that caps the rules' retention.
+
+    Raises:
+        TrustError: where a rule of the draft is longer.
+    """
+    draft = _load(custody, RULES_TARGET, RulesFile)
+    checked = _checked(msgspec.structs.replace(draft, retention_profile=profile))
+    contents.rules(checked, demo=mark_of(custody).demo)
+    _save(custody, RULES_TARGET, checked)
+
+
+def set_reviewed(custody: Path, day: str) -> None:
+    """Draft the day ("YYYY-MM-DD") on which the operator reviewed the retention.
+
+    Raises:
+        TrustError: where it is none.
+    """
+    draft = _load(custody, RULES_TARGET, RulesFile)
+    checked = _checked(msgspec.structs.replace(draft, retention_reviewed_on=day))
+    contents.rules(checked, demo=mark_of(custody).demo)
+    _save(custody, RULES_TARGET, checked)
 
 
 def add_hold_key(custody: Path, public: bytes) -> None:

@@ -2,7 +2,8 @@
 
 `Inbox` stores what `receive` accepted, once a record id. `open_records` writes who opens what and why (Civil Code
 1798.90.52: date and time, data elements, username, organisation, purpose) and syncs it before the first decryption.
-Nothing opens at or past its keep-until; its file is removed instead.
+Nothing opens at or past its keep-until; its file is removed instead. What a node gave out for a hold opens until that
+hold's expiry.
 """
 
 import hashlib
@@ -12,9 +13,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from homeplate.domain.hold import Hold
 from homeplate.domain.node import NodeEntry
 from homeplate.domain.record import DAY_SECONDS, Part, RecordHeader, RecordId
 from homeplate.errors import ConfigError, SealingError, StoreError
+from homeplate.policy.hold import in_window
 from homeplate.ports import Clock, Ledger
 from homeplate.sealing.envelope import MAX_RECORD_BYTES, decode
 from homeplate.sealing.facts import Facts, check_crop, check_header, decode_facts, unpad_crop
@@ -249,12 +252,18 @@ class Opener:
         keys: private sealing keys by key id.
         nodes: the bundle's nodes, revoked ones and those past their dates too: `receive` judged them when they sent.
         clock: what judges the exact keep-until.
+        hold: the verified hold whose exported copies these are; only what it names opens then.
     """
 
     def __init__(
-        self, inbox: Inbox, keys: Mapping[bytes, SealingPrivateKey], nodes: Iterable[NodeEntry], clock: Clock
+        self,
+        inbox: Inbox,
+        keys: Mapping[bytes, SealingPrivateKey],
+        nodes: Iterable[NodeEntry],
+        clock: Clock,
+        hold: Hold | None = None,
     ) -> None:
-        self._inbox, self._keys, self._clock = inbox, keys, clock
+        self._inbox, self._keys, self._clock, self._hold = inbox, keys, clock, hold
         self._publics = {node.pseudonym: node.record_public for node in nodes}
 
     def open(self, files: Iterable[StoredFile]) -> Opening:
@@ -311,8 +320,11 @@ class Opener:
         """Return a record with its crop; where it is past its date remove both."""
         facts, record_id = item.facts, item.header.record_id
         named = [crop for crop in crops if facts.crop and facts.crop.record == str(crop.header.record_id)]
+        if self._hold is not None and not _held(self._hold, item):
+            return Unopened(record_id=record_id, reason="the hold does not name it")
+        until_s = facts.keep_until_s if self._hold is None else self._hold.expires_s
         # At its last second it is over: `policy.retention` judges the same way.
-        if self._clock.now_ns() >= facts.keep_until_s * NANOSECONDS:
+        if self._clock.now_ns() >= until_s * NANOSECONDS:
             for past in (item, *named):
                 self._inbox.remove(past.file.path)
             return Unopened(record_id=record_id, reason="past its keep-until: removed unread")
@@ -326,6 +338,11 @@ class Opener:
             crop=crop.jpeg if crop else None,
             conflict=item.file.conflict or (crop is not None and crop.file.conflict),
         )
+
+
+def _held(hold: Hold, item: _FactsFile) -> bool:
+    captured_s = item.facts.first_captured_ns // NANOSECONDS
+    return item.header.node == hold.node and in_window(hold, item.facts.camera, captured_s)
 
 
 def _belongs(facts: Facts, crop: _CropFile) -> bool:

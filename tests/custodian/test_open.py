@@ -1,10 +1,12 @@
 """Opening: the access record comes first, the crop must be the one that the facts name, and a date is a date."""
 
+import dataclasses
 import os
 
 import pytest
 
 from homeplate.clock import SimulatedClock
+from homeplate.domain.hold import Ground, Hold
 from homeplate.domain.record import Part
 from homeplate.errors import ConfigError, StoreError
 from homeplate.sealing.facts import CropReference, pad_crop
@@ -202,3 +204,33 @@ def test_an_inbox_that_cannot_be_read_says_so(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be made"):
         Inbox(tmp_path / "file" / "received")
+
+
+HOLD = Hold(
+    hold_id=b"h" * 16, node=bytes(16), case="26-1", ground=Ground.FELONY, camera="gate", from_s=NOW_S - 5, to_s=NOW_S,
+    most_records=9, issued_s=NOW_S, expires_s=NOW_S + 1000,
+)  # fmt: skip
+
+
+def held(inbox, node, key, clock, changed=()):
+    hold = dataclasses.replace(HOLD, **{"node": node.pseudonym} | dict(changed))
+    return Opener(inbox, {key.key_id: key}, (node.entry(),), clock, hold).open(inbox.files())
+
+
+def test_what_a_hold_names_opens_past_its_keep_until_and_at_the_holds_expiry_it_is_removed(inbox, node, key, clock):
+    keep(inbox, *node.passage(key))
+    clock.advance_to((NOW_S + 999) * 10**9)
+    (opened,) = held(inbox, node, key, clock).opened
+    assert (opened.facts.plate, opened.crop) == (PLATE, JPEG)
+    clock.advance_to((NOW_S + 1000) * 10**9)
+    (unopened,) = held(inbox, node, key, clock).unopened
+    assert "past its keep-until" in unopened.reason
+    assert inbox.files() == []
+
+
+@pytest.mark.parametrize("changed", [{"camera": "yard"}, {"node": b"x" * 16}, {"to_s": NOW_S - 1}])
+def test_what_a_hold_does_not_name_does_not_open_with_it_and_stays(inbox, node, key, clock, changed):
+    keep(inbox, node.facts(key))
+    (unopened,) = held(inbox, node, key, clock, changed).unopened
+    assert unopened.reason == "the hold does not name it"
+    assert len(inbox.files()) == 1

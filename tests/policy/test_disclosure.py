@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from homeplate.domain.profiles import Profile
 from homeplate.domain.record import HitKind, StorageClass
 from homeplate.domain.rules import Rule, Trigger
 from homeplate.policy.allowlist import Recipients, recipients
@@ -36,6 +37,7 @@ NARROWINGS = st.builds(
     drop_rules=st.frozensets(st.sampled_from(["one", "two"])),
     drop_recipients=st.frozensets(IDENTIFIERS, max_size=2),
     retention_s=st.dictionaries(st.sampled_from(["one", "two", "three"]), st.integers(1, 10_000), max_size=2),
+    profile=st.none() | st.sampled_from(Profile),
 )
 
 

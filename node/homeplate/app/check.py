@@ -8,11 +8,13 @@ from homeplate.app.bundle import last_refusal
 from homeplate.app.node import Identity, Paths, load_identity
 from homeplate.clock import NANOSECONDS, SystemClock, utc_text
 from homeplate.config import Config, narrowing, source_settings
+from homeplate.domain.profiles import CAPS
 from homeplate.domain.record import DAY_SECONDS
 from homeplate.errors import ConfigError, HomeplateError, ModelError
 from homeplate.policy.allowlist import recipients
 from homeplate.policy.disclosure import check_narrowing
 from homeplate.policy.expiry import WARN_DAYS, endings
+from homeplate.policy.retention import review_due
 from homeplate.sealing.keys import load_sealing_key, load_signing_key
 from homeplate.sealing.slots import require_in_place, require_memory_backed
 from homeplate.trust.bundle import Bundle, load_bundle
@@ -125,6 +127,10 @@ def _bundle(config: Config, paths: Paths, warn_days: int) -> Iterator[str]:
         raise ConfigError(f"narrow: {error}") from error
     who = recipients(bundle.registry, bundle.allowlist, bundle.jurisdiction, now_s, unregistered=bundle.unregistered)
     yield f"{len(who.allowed)} recipients, {len(bundle.rules)} rules"
+    if bundle.retention_profile is not None:
+        yield f"retention profile {bundle.retention_profile}: {CAPS[bundle.retention_profile].source}"
+    if bundle.rules and (due := review_due(bundle.retention_reviewed_on, now_s)):
+        yield f"note: {due}: review it, then `homeplate-custodian bundle rule reviewed`"
     if who.nobody:
         yield f"note: nobody may receive: {who.nobody}"
 

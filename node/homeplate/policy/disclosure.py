@@ -7,6 +7,7 @@ and its reason, so that the ledger can hold it. Sealing and writing are left to 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from homeplate.domain.profiles import Profile, cap_s
 from homeplate.domain.record import Disposition, HitKind, StorageClass
 from homeplate.domain.rules import Rule, Trigger
 from homeplate.policy.allowlist import Recipients, sealing_key
@@ -26,11 +27,13 @@ class Narrowing:
         drop_rules: names of rules that do not apply here.
         drop_recipients: identifiers that get nothing from here.
         retention_s: a shorter retention, seconds, by rule name.
+        profile: a retention profile that caps every rule.
     """
 
     drop_rules: frozenset[str] = frozenset()
     drop_recipients: frozenset[str] = frozenset()
     retention_s: Mapping[str, int] = field(default_factory=dict)
+    profile: Profile | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,11 @@ def narrowed(rule: Rule, narrowing: Narrowing) -> Rule:
     return replace(
         rule,
         recipients=tuple(who for who in rule.recipients if who not in dropped),
-        retention_s=min(rule.retention_s, narrowing.retention_s.get(rule.name, rule.retention_s)),
+        retention_s=min(
+            rule.retention_s,
+            narrowing.retention_s.get(rule.name, rule.retention_s),
+            cap_s(narrowing.profile, rule.trigger),
+        ),
     )
 
 

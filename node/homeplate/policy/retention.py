@@ -7,14 +7,16 @@ slot and never late (ARCHITECTURE 2.6).
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 
 from homeplate.domain.record import DAY_SECONDS, SlotId
 from homeplate.domain.rules import RETENTION_CAP_S
 
-__all__ = ["RETENTION_CAP_S", "Slot", "duration_s", "expired", "keep_until", "slot_of"]
+__all__ = ["RETENTION_CAP_S", "Slot", "duration_s", "expired", "keep_until", "review_due", "slot_of"]
 
 SLOTS_PER_RETENTION = 12
 MINIMUM_SLOT_S = 1
+REVIEW_DAYS = 2 * 365
 
 _UNITS = {"s": 1, "min": 60, "h": 3600, "d": DAY_SECONDS}
 _DURATION = re.compile(r"([1-9][0-9]{0,7})(s|min|h|d)")
@@ -59,6 +61,26 @@ def expired(slots: Mapping[SlotId, tuple[str, int]], now_s: int) -> dict[SlotId,
         now_s: node time in seconds since 1970.
     """
     return {slot: rule for slot, (rule, expiry_s) in slots.items() if expiry_s <= now_s}
+
+
+def review_due(reviewed_on: str, now_s: int) -> str | None:
+    """Return why the retention has to be reviewed; None where that was done within two years.
+
+    State Auditor 2019-118, recommendations 33 and 47: from the age of what is really searched, every two years.
+
+    Args:
+        reviewed_on: "YYYY-MM-DD", or "" for never.
+        now_s: node time in seconds since 1970.
+    """
+    if not reviewed_on:
+        return "the retention was never reviewed"
+    today = datetime.fromtimestamp(now_s, tz=UTC).date()
+    age = today - date.fromisoformat(reviewed_on)
+    if age.days > REVIEW_DAYS:
+        return f"the retention was last reviewed on {reviewed_on}, more than two years ago"
+    if age.days < 0:
+        return f"the retention is said to be reviewed on {reviewed_on}, which is to come"
+    return None
 
 
 def duration_s(text: str, *, key: str) -> int:

@@ -15,6 +15,7 @@ from tuf.api.metadata import Metadata, Root
 
 from homeplate.domain.agency import Agency, Grant
 from homeplate.domain.node import NodeEntry
+from homeplate.domain.profiles import Profile
 from homeplate.domain.rules import Rule
 from homeplate.errors import TrustError
 from homeplate.trust import contents
@@ -61,6 +62,7 @@ class Bundle:
         expires_s: the first second (since 1970) at which it no longer counts.
         ends_s: the same for each role's part of it.
         hold_keys: whose signature makes or ends an evidence hold, raw Ed25519; from the operator.
+        retention_profile, retention_reviewed_on: what caps the rules, and the day of the operator's review ("": never).
         bundle_sources: recipients whose brokers are asked for the next bundle; from the operator.
         model_manifests: SHA-256 of the manifests of models that may run here; None where the operator names none.
         registry_body, operator_body: who the root says the two signers are.
@@ -78,6 +80,8 @@ class Bundle:
     rules: tuple[Rule, ...]
     purposes: tuple[str, ...]
     hold_keys: tuple[bytes, ...]
+    retention_profile: Profile | None
+    retention_reviewed_on: str
     bundle_sources: tuple[str, ...]
     model_manifests: frozenset[bytes] | None
     nodes: tuple[NodeEntry, ...]
@@ -249,6 +253,8 @@ def _believed(verified: Verified, pseudonym: bytes | None) -> Bundle:
         rules=contents.rules(rules, demo=mark.demo),
         purposes=tuple(rules.purposes),
         hold_keys=tuple(bytes.fromhex(key) for key in rules.hold_keys),
+        retention_profile=rules.retention_profile,
+        retention_reviewed_on=rules.retention_reviewed_on,
         bundle_sources=tuple(dict.fromkeys(rules.bundle_sources)),
         model_manifests=_manifests(targets),
         nodes=contents.nodes(decode(targets[NODES_TARGET], NodesFile, NODES_TARGET)),

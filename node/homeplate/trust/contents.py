@@ -8,6 +8,7 @@ from datetime import date
 
 from homeplate.domain.agency import Grant
 from homeplate.domain.node import NodeEntry
+from homeplate.domain.profiles import cap_s
 from homeplate.domain.record import Part, StorageClass
 from homeplate.domain.rules import MAXIMUM_RECIPIENTS, RETENTION_CAP_S, Rule, Trigger
 from homeplate.errors import TrustError
@@ -47,15 +48,30 @@ def rules(file: RulesFile, *, demo: bool) -> tuple[Rule, ...]:
     """Return the rules in the signed order.
 
     Raises:
-        TrustError: where a name is given twice, a retention is above the cap, a crop would travel without its facts,
-            a purpose is not authorised, everything would be published under a root that is not marked `demo`, or more
-            recipients are named than one row of a ledger can.
+        TrustError: where a name is given twice, a retention is above the cap or the profile's, a crop would travel
+            without its facts, a purpose is not authorised, the day of the review is none, everything would be published
+            under a root that is not marked `demo`, or more recipients are named than one row of a ledger can.
     """
     _no_doubles([entry.name for entry in file.rules], "rules.json: rules")
     named = {identifier for entry in file.rules for identifier in entry.recipients}
     if len(named) > MAXIMUM_RECIPIENTS:
         raise TrustError(f"rules.json: {len(named)} recipients; a node's rules name {MAXIMUM_RECIPIENTS} at most")
+    _check_day(file.retention_reviewed_on)
+    for entry in file.rules:
+        most_s = cap_s(file.retention_profile, entry.trigger)
+        if entry.retention_s > most_s:
+            raise TrustError(
+                f"rules.json: rule {entry.name}: over-the-profile: a retention of {entry.retention_s} s; the profile "
+                f"{file.retention_profile} allows {most_s} s for {entry.trigger}"
+            )
     return tuple(_rule(entry, file.purposes, demo=demo) for entry in file.rules)
+
+
+def _check_day(text: str) -> None:
+    try:
+        date.fromisoformat(text or "2026-01-01")
+    except ValueError as error:
+        raise TrustError(f"rules.json: retention_reviewed_on: {text} is no date (YYYY-MM-DD)") from error
 
 
 def _rule(entry: RuleEntry, purposes: Collection[str], *, demo: bool) -> Rule:

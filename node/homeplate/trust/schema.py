@@ -10,7 +10,12 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+<<<<<<< HEAD
 from homeplate.domain.agency import Jurisdiction, KemKind
+=======
+from homeplate.domain.agency import KemKind
+from homeplate.domain.profiles import Profile
+>>>>>>> 89e90f4 (Retention profiles by name, the operator's review with a warning after two years, and a test a row of retention's duties)
 from homeplate.domain.record import Part, StorageClass
 from homeplate.domain.rules import Trigger
 from homeplate.errors import TrustError
@@ -116,6 +121,10 @@ class RulesFile(Entry, frozen=True, kw_only=True):
     """Public keys (raw Ed25519) whose holder may sign evidence holds and releases; none: nobody may."""
     bundle_sources: Annotated[list[Identifier], msgspec.Meta(max_length=8)] = []
     """Recipients whose brokers nodes ask for the next bundle; none: a person brings it."""
+    retention_profile: Profile | None = None
+    """Caps every rule's retention; None leaves the cap that all rules have."""
+    retention_reviewed_on: Annotated[str, msgspec.Meta(pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?\Z")] = ""
+    """When the operator last reviewed the retention; "" for never."""
 
 
 class NodeFileEntry(Entry, frozen=True, kw_only=True):
