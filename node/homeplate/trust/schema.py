@@ -10,12 +10,8 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
-<<<<<<< HEAD
 from homeplate.domain.agency import Jurisdiction, KemKind
-=======
-from homeplate.domain.agency import KemKind
 from homeplate.domain.profiles import Profile
->>>>>>> 89e90f4 (Retention profiles by name, the operator's review with a warning after two years, and a test a row of retention's duties)
 from homeplate.domain.record import Part, StorageClass
 from homeplate.domain.rules import Trigger
 from homeplate.errors import TrustError
