@@ -21,7 +21,7 @@ EXPOSURE = {"homeplate-bundle.service": 0.5, "homeplate-egress.service": 2.5}
 def tool(name):
     found = shutil.which(name, path="/usr/bin:/bin:/usr/sbin:/sbin")
     if found is None:
-        pytest.skip(f"{name} is not installed: apt install systemd util-linux")
+        pytest.skip(f"{name} is not installed: apt install systemd util-linux strace")
     return found
 
 
@@ -167,3 +167,34 @@ def test_root_installs_a_bundle_and_leaves_nothing_that_the_service_cannot_repla
     assert load_bundle(data / "bundle", stage.now_s() * 10**9).version == before + 2
     for path in [*(data / "bundle").rglob("*"), data / "clock" / "bundle.mark", data / "ledger" / "bundle.log"]:
         assert path.stat().st_uid == users["homeplate-bundle"], path
+
+
+def calls_of(name):
+    """Return the system calls of a set of systemd's, those of the sets in it too."""
+    found = set()
+    for line in run(tool("systemd-analyze"), "syscall-filter", name).splitlines()[1:]:
+        word = line.strip()
+        if word.startswith("@"):
+            found |= calls_of(word)
+        elif word and not word.startswith("#"):
+            found.add(word)
+    return found
+
+
+def test_the_bundle_service_makes_no_call_for_which_its_unit_would_end_it(simulation_node, tmp_path):
+    bundle = provision.publish_bundle(simulation_node.custody, now_s=stage.now_s())
+    shutil.copytree(bundle, simulation_node.paths.inbox / "next")
+    trace = tmp_path / "trace"
+    command = [sys.executable, "-m", "homeplate.cli", "--config", simulation_node.config, "bundle", "serve", "--once"]
+    assert "1 put in force" in run(tool("strace"), "-f", "-qq", "-o", trace, *command)
+    made = {line.split("(")[0].split()[-1] for line in trace.read_text().splitlines() if "(" in line.split('"')[0]}
+    made = {name for name in made if name.isidentifier()}
+    assert {"openat", "fsync", "rename", "flock"} <= made
+    filters = [
+        line.split("=")[1]
+        for line in (FOLDER / "homeplate-bundle.service").read_text().splitlines()
+        if line.startswith("SystemCallFilter=")
+    ]
+    assert filters == ["@system-service", "~@privileged"]
+    assert made - calls_of("@system-service") == set()
+    assert made & calls_of("@privileged") == set()
