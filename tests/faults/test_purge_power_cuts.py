@@ -7,6 +7,7 @@ kernel had not yet written is then lost, as power takes it.
 
 import os
 import shutil
+import subprocess
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -213,7 +214,7 @@ def images(disk, machine, folder):
 
     def take(_):
         taken.append(folder / f"{len(taken):03}.image")
-        shutil.copyfile(disk.image, taken[-1])
+        subprocess.run(["cp", "--sparse=always", str(disk.image), str(taken[-1])], check=True)
 
     with pytest.MonkeyPatch.context() as patch:
         Faults(patch, seen=take)

@@ -429,3 +429,15 @@ def test_a_journal_that_holds_file_contents_is_no_place_to_overwrite_keys(tmp_pa
     table = tmp_path / "mountinfo"
     table.write_text(f"1 0 8:1 / / rw,relatime - ext4 /dev/sda1 {options}\n")
     assert filesystem_of(Path("/srv"), table) == kind
+
+
+def test_a_key_that_contains_a_cells_mark_is_no_cell_of_its_own(place, monkeypatch):
+    monkeypatch.setattr(slots_module.secrets, "token_bytes", lambda size: (b"slot" * size)[:size])
+    store = place.store()
+    first = store.slot_for("hits", 5, LONG)
+    monkeypatch.undo()
+    second = store.slot_for("hits", 6, LONG)
+    assert [info.slot for info in store.live()] == [first, second]
+    assert store.unwrap(store.wrap(first, RECORD, b"sealed")) == b"sealed"
+    assert store.destroy([first]) == 1
+    assert [info.slot for info in store.live()] == [second]
