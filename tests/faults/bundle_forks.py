@@ -1,4 +1,6 @@
-"""A process to kill: forks a child for each folder named on standard input, which installs its candidate when traced.
+"""A process to kill: forks a child for each folder named on standard input, which does its work when traced.
+
+That is to take the messages of a bundle in, where the folder holds any, and else to put the candidate in force.
 
 Loading the packages takes a second and the installation a few milliseconds, so the packages are loaded once.
 """
@@ -7,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from homeplate.trust.chunks import Arrivals
 from tests.trust.bundling import Place
 
 
@@ -16,16 +19,27 @@ def traced():
     return "\nTracerPid:\t0\n" not in status
 
 
+def take_in(inbox, messages):
+    """Start the feed's side anew and give it every message, as a broker does that got no acknowledgement."""
+    arrivals = Arrivals(inbox)
+    for message in messages:
+        arrivals.take(message)
+
+
 def main():
     """Print each child's process id, then its exit status: 0 where it came to the end."""
     for line in sys.stdin:
         folder = Path(line.strip())
-        place = Place(folder / "node", folder / "custody")
+        messages = [path.read_bytes() for path in sorted(folder.glob("messages/*"))]
+        place = None if messages else Place(folder / "node", folder / "custody")
         child = os.fork()
         if child == 0:
             while not traced():
                 pass
-            place.bundler.look()
+            if place is None:
+                take_in(folder / "inbox", messages)
+            else:
+                place.bundler.look()
             os._exit(0)
         print(child, flush=True)
         print(os.waitpid(child, 0)[1], flush=True)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from homeplate.trust.chunks import split
 from homeplate_custodian import provision
 from homeplate_custodian.bundle import make_root
 from homeplate_custodian.keyring import make_role_key
+from tests.faults.bundle_forks import take_in
 from tests.faults.tracing import needs_strace
 from tests.trust import forge
 from tests.trust.bundling import Place
@@ -150,3 +152,28 @@ def test_all_that_a_new_timestamp_names_is_synced_before_the_timestamp_takes_its
         elif (match := re.match(r'mkdir\("([^"]+)"', line)) and "/node/bundle/" in match[1]:
             unsynced.add(match[1])
     raise AssertionError("the timestamp was never replaced")
+
+
+@needs_strace
+def test_killed_at_any_write_a_bundle_in_chunks_is_handed_in_whole_at_the_next_start_and_not_gathered_twice(
+    forks, tmp_path
+):
+    packed = bytes(range(40))
+    start = tmp_path / "start"
+    (start / "messages").mkdir(parents=True)
+    (start / "inbox").mkdir()
+    for number, message in enumerate(split(packed, 10)):
+        (start / "messages" / str(number)).write_bytes(message)
+    whole = shutil.copytree(start, tmp_path / "whole")
+    _, lines = forks.look(whole)
+    calls = Counter(match[1] for line in lines if (match := re.match(r"(\w+)\(", line)))
+    assert set(calls) >= {"write", "fsync", "rename", "unlink"}
+    for call, when in ((c, n) for c, count in calls.items() for n in range(1, count + 1, 4 if c == "fsync" else 1)):
+        folder = shutil.copytree(start, tmp_path / f"{call}-{when}")
+        status, _ = forks.look(folder, f"{call}:signal=KILL:when={when}")
+        assert status == 9, (call, when)
+        for _ in range(2):
+            take_in(folder / "inbox", [path.read_bytes() for path in sorted((folder / "messages").iterdir())])
+        assert [path.read_bytes() for path in (folder / "inbox").glob("*.bundle")] == [packed], (call, when)
+        assert [path.name for path in (folder / "inbox" / ".arriving").iterdir()] == ["handed-in"], (call, when)
+        shutil.rmtree(folder)

@@ -89,6 +89,9 @@ class Arrivals:
         self._inbox, self._folder = inbox, inbox / ".arriving"
         self._list = self._kept()
         self._have = self._checked() if self._list is not None else set()
+        if self._list is None and self._folder.is_dir():
+            with suppress(NamedTrustError):  # what a crash left; a list that comes tries again, and says what is wrong
+                self._drop()
 
     def take(self, message: bytes) -> bool:
         """Take a message in, durably; tell whether it completed a bundle.
@@ -109,7 +112,14 @@ class Arrivals:
         Raises:
             NamedTrustError: where it cannot be written, or the whole is not what its list says.
         """
-        if self._list is None or len(self._have) < len(self._list.chunks) or self._is_waited_for():
+        if self._list is None or len(self._have) < len(self._list.chunks):
+            return False
+        name = f"{PREFIX}{self._list.bundle.hex()[:32]}"
+        waiting = {path.name for path in self._inbox.glob(f"{PREFIX}*{SUFFIX}")}
+        if f"{name}{SUFFIX}" in waiting:  # a crash came between handing it in and saying so
+            self._done(self._list)
+            return True
+        if waiting:
             return False
         packed = b"".join(self._chunk(number) for number in range(len(self._list.chunks)))
         if hashlib.sha256(packed).digest() != self._list.bundle or len(packed) != self._list.size:
@@ -117,11 +127,13 @@ class Arrivals:
             raise NamedTrustError(
                 "other-whole", "the chunks of a list are not the bundle that it names; it was dropped"
             )
-        name = self._list.bundle.hex()
-        hand_in(self._inbox, packed, f"{PREFIX}{name[:32]}")
-        write_durably(self._folder / "handed-in", name.encode())
-        self._drop()
+        hand_in(self._inbox, packed, name)
+        self._done(self._list)
         return True
+
+    def _done(self, found: List) -> None:
+        write_durably(self._folder / "handed-in", found.bundle.hex().encode())
+        self._drop()
 
     def _begin(self, found: List, message: bytes) -> None:
         if found == self._list or self._is_handed_in(found.bundle):
@@ -145,9 +157,6 @@ class Arrivals:
         with suppress(NamedTrustError):
             return read_bounded(self._folder / "handed-in", 64) == bundle.hex().encode()
         return False
-
-    def _is_waited_for(self) -> bool:
-        return any(self._inbox.glob(f"{PREFIX}*{SUFFIX}"))
 
     def _chunk(self, number: int) -> bytes:
         return read_bounded(self._folder / str(number), CHUNK_BYTES)
