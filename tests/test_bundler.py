@@ -1,6 +1,7 @@
 """The bundle service: good candidates are put in force, bad ones change nothing and are named in the ledger."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -201,6 +202,17 @@ def test_a_file_that_is_no_packed_bundle_is_refused_and_taken_out(place):
     assert [path.name for path in place.inbox.iterdir()] == ["note.txt"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a file to another user needs root")
+def test_another_user_s_candidate_does_not_pass_for_a_person_s_by_its_name(place, custody):
+    forge.published(custody, NOW_S + 1)
+    name = f"install-{'0' * 16}"
+    hand_in(place.inbox, pack(custody / "bundle"), name)
+    os.chown(place.inbox / f"{name}.bundle", 12345, 12345)
+    assert place.bundler.look() == Looked(installed=1)
+    assert place.rows("bundle.installed")[-1].fields["origin"] == "inbox"
+    assert list(place.inbox.iterdir()) == []
+
+
 def test_a_node_has_one_bundle_service(place):
     stop = threading.Event()
     first = threading.Thread(target=place.bundler.run, args=(stop, stop.set))
@@ -370,6 +382,18 @@ def test_the_command_prints_the_rules_that_the_service_wrote(simulation_node):
     )
     shown = homeplate(simulation_node, "bundle", "egress", "--format", "nftables", "--user", "1234").stdout
     assert "meta skuid 1234 jump uplink" in shown
+
+
+def test_check_says_whether_the_rules_are_applied(simulation_node):
+    paths = simulation_node.paths
+    assert "note  egress: nothing applies the kernel's rules" in homeplate(simulation_node, "check").output
+    paths.egress_applied.parent.mkdir()
+    shutil.copy(paths.egress / "uplink.nft", paths.egress_applied)
+    assert "ok    egress: the kernel's rules for uplink are applied" in homeplate(simulation_node, "check").output
+    (paths.egress / "uplink.nft").write_text("newer")
+    assert "note  egress: the kernel's rules for uplink changed" in homeplate(simulation_node, "check").output
+    (paths.egress / "uplink.nft").unlink()
+    assert "note  egress: the kernel's rules for uplink changed" in homeplate(simulation_node, "check").output
 
 
 def test_the_command_allows_nothing_where_no_bundle_is_in_force(simulation_node):

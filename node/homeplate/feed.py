@@ -39,6 +39,10 @@ class Listener(Protocol):
         """Disconnect."""
         ...
 
+    def drop(self) -> None:
+        """Close without a word to whom nothing may be said any more."""
+        ...
+
 
 Connect = Callable[[str, Endpoint], Listener]
 """Connects to an address that policy allowed, as the endpoint says; raises BrokerError."""
@@ -141,8 +145,11 @@ class BundleFeed:
             self._note_failure(source, error)
             return
 
+        def allowed() -> bool:
+            return self._allowed(source.identifier) == source
+
         def go_on() -> bool:
-            return not stop.is_set() and self._allowed(source.identifier) == source
+            return not stop.is_set() and allowed()
 
         try:
             if go_on():  # connecting takes time, in which a grant may end
@@ -153,7 +160,10 @@ class BundleFeed:
         except NamedTrustError as error:  # the disk: what was not acknowledged comes again
             self._ledger.append("feed.dropped", source=source.identifier, reason=fit(f"{error.reason}: {error}"))
         finally:
-            listener.close()
+            if allowed():
+                listener.close()
+            else:
+                listener.drop()
 
     def _take(self, source: _Source, message: bytes) -> None:
         """Take a message in; one that is no part of a bundle is acknowledged and forgotten.

@@ -190,3 +190,15 @@ def test_a_broker_that_refuses_a_listener_is_named_with_its_reason(peer, identit
     with pytest.raises(NotConnectedError) as caught:
         listening(server, identity).listen("t", lambda _: None, lambda: True, idle_s=1.0)
     assert caught.value.reason == reason
+
+
+def test_a_listener_that_is_dropped_says_nothing_more(peer, identity):
+    said = []
+    for end in ("close", "drop"):
+        server = peer(answers=(CONNACK, SUBACK + publication(b"one")), close_after=False)
+        listener, taken = listening(server, identity), []
+        listener.listen("t", taken.append, lambda: True, idle_s=0.3)
+        getattr(listener, end)()
+        said.append(server.finish())
+    assert said[0].endswith(PUBACK + b"\xe0\x00")  # DISCONNECT (MQTT 5, 3.14)
+    assert said[1].endswith(PUBACK)

@@ -1,5 +1,6 @@
 """Looks at everything that a start needs and says what is wrong; the bundle in words. It starts nothing."""
 
+import filecmp
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -48,6 +49,7 @@ def findings(config: Config, *, warn_days: int = WARN_DAYS) -> list[Finding]:
         ("clock", lambda: _clock(paths)),
         ("bundle", lambda: _bundle(config, paths, warn_days)),
         ("bundle", lambda: (f"note: {text}" for text in last_refusal(paths))),
+        ("egress", lambda: _egress(paths)),
     ]
     node = _looked([("node", lambda: _node(load_identity(paths)))])
     if not any(finding.exit_code for finding in node):
@@ -133,6 +135,17 @@ def _bundle(config: Config, paths: Paths, warn_days: int) -> Iterator[str]:
         yield f"note: {due}: review it, then `homeplate-custodian bundle rule reviewed`"
     if who.nobody:
         yield f"note: nobody may receive: {who.nobody}"
+
+
+def _egress(paths: Paths) -> Iterator[str]:
+    """Yield whether the kernel's rules for uplink are the bundle's, where something applies them."""
+    rules = paths.egress / "uplink.nft"
+    if not paths.egress_applied.exists():
+        yield "note: nothing applies the kernel's rules for uplink here (systemd/homeplate-egress does)"
+    elif rules.exists() and filecmp.cmp(rules, paths.egress_applied, shallow=False):
+        yield "the kernel's rules for uplink are applied"
+    else:
+        yield "note: the kernel's rules for uplink changed and are not applied: see `systemctl status homeplate-egress`"
 
 
 def _models(config: Config) -> Iterator[str]:

@@ -114,8 +114,12 @@ def withdraw(inbox: Path, name: str) -> None:
 
 
 def is_handed_in(candidate: Path) -> bool:
-    """Tell whether somebody waits for the verdict on this candidate."""
-    return candidate.suffix == SUFFIX and _HANDED_IN.match(candidate.stem) is not None
+    """Tell whether a person waits for the verdict on this candidate; uplink's user cannot pass for one by a name."""
+    if candidate.suffix != SUFFIX or not _HANDED_IN.match(candidate.stem):
+        return False
+    with suppress(OSError):
+        return candidate.lstat().st_uid in {0, os.geteuid()}
+    return False
 
 
 def answer(candidate: Path, outcome: int | str) -> None:
