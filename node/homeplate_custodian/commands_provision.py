@@ -347,6 +347,8 @@ def describe(found: Bundle, now_s: int) -> list[str]:
         f" {'+'.join(sorted(rule.parts))}; {rule.purpose}"
         for rule in found.rules
     ]
+    lines += [f"source   {name}: nodes ask its broker for the next bundle" for name in found.bundle_sources]
+    lines += [f"models   {digest.hex()}" for digest in sorted(found.model_manifests or ())]
     lines += [
         f"node     {node.pseudonym.hex()}{' REVOKED' if node.revoked else ''}: {', '.join(node.cameras) or 'no camera'}"
         for node in found.nodes

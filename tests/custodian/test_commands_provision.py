@@ -113,6 +113,19 @@ def test_an_unconfirmed_fingerprint_enrols_nobody(custody: str, tmp_path: Path):
     assert "node " not in done("bundle", "show", custody)
 
 
+def test_sources_of_bundles_and_models_are_drafted_and_shown(custody: str, tmp_path: Path):
+    (tmp_path / "manifest.json").write_bytes(b"{}")
+    done("bundle", "source", "add", custody, forge.SAN_DIEGO)
+    digest = done("bundle", "models", custody, str(tmp_path / "manifest.json")).split()[0]
+    done("bundle", "publish", custody)
+    shown = done("bundle", "show", custody)
+    assert f"source   {forge.SAN_DIEGO}: " in shown
+    assert f"models   {digest}" in shown
+    done("bundle", "source", "remove", custody, forge.SAN_DIEGO)
+    assert call("bundle", "source", "remove", custody, forge.SAN_DIEGO).exit_code == 2
+    assert call("bundle", "source", "add", custody, "no such\nname").exit_code == 6
+
+
 def test_one_body_in_both_roles_is_said_in_plain_words(tmp_path: Path):
     folder = str(tmp_path / "one")
     done("init", folder, "--registry-body", "City of Davis", "--operator-body", "City of Davis", "--demo")
