@@ -30,6 +30,7 @@ STAMP = VENV / "homeplate-setup.json"
 # Debian packages by what they give, and what is lost without them.
 PACKAGES = {
     "mosquitto": ("mosquitto", "the real broker: without it the demo uses iotcore and the integration tests skip"),
+    "iproute2": ("ip", "network namespaces: without them the adversarial tests skip"),
     "nftables": ("nft", "the kernel's second lock: without it those tests skip"),
     "systemd": ("systemd-analyze", "units and drop-ins are verified with it: without it those tests skip"),
     "iproute2": ("ip", "networks of their own for tests: without it those tests skip"),

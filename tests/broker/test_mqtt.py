@@ -1,5 +1,7 @@
 """A record counts as delivered after a good PUBACK and in no other case."""
 
+import socket
+
 import pytest
 import trustme
 from paho.mqtt.client import Client
@@ -111,6 +113,25 @@ def test_the_pin_is_checked_before_connect_is_said(peer, identity):
 def test_paho_still_makes_its_socket_where_ours_is_put():
     assert callable(Client._create_socket)
     assert callable(Client._sock_recv)
+    assert callable(Client._sock_close)
+
+
+def test_the_loop_is_woken_by_no_port_of_loopback(peer, identity):
+    server = peer(answers=(CONNACK, PUBACK))
+    publisher = opened(server, identity)
+    publisher.publish(TOPIC, b"sealed", expiry_s=60)
+    pair = publisher._client._sockpairR, publisher._client._sockpairW
+    assert {end.family for end in pair} == {socket.AF_UNIX}
+    publisher.close()
+
+
+def test_closing_says_nothing_more_to_who_may_be_a_recipient_no_more(peer, identity):
+    server = peer(answers=(CONNACK, PUBACK), close_after=False)
+    publisher = opened(server, identity)
+    publisher.publish(TOPIC, b"sealed", expiry_s=60)
+    publisher.close()
+    said = server.finish()
+    assert said.endswith(b"sealed")
 
 
 SUBACK = bytes.fromhex("9004000100") + b"\x01"  # of message id 1, QoS 1 (MQTT 5, 3.9)

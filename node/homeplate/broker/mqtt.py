@@ -39,7 +39,9 @@ class _Client(paho.Client):
     """paho on a given socket, with a bound on what it receives.
 
     `_create_socket` is where paho makes one, and `_sock_recv` where it asks for the rest of a packet, whose length the
-    peer chose; a test fails should a release rename either.
+    peer chose. paho would wake its loop by a pair of TCP sockets, for which it listens on loopback: a port that the
+    node must not have, and that the kernel's rules for uplink close, so that the process would wait for ever. A test
+    fails should a release rename one of these.
     """
 
     def __init__(self, client_id: str, sock: ssl.SSLSocket, largest: int = _FRAME_BYTES) -> None:
@@ -51,6 +53,9 @@ class _Client(paho.Client):
             manual_ack=True,
         )
         self._given, self._largest = sock, largest
+        self._sockpairR, self._sockpairW = socket.socketpair()
+        for end in (self._sockpairR, self._sockpairW):
+            end.settimeout(0)
 
     def _create_socket(self) -> socket.socket:
         return self._given
@@ -60,11 +65,19 @@ class _Client(paho.Client):
             raise ConnectionError("the broker sends a larger packet than was agreed")
         return super()._sock_recv(bufsize)
 
+    def leave(self) -> None:
+        """Close the socket without a word.
+
+        A DISCONNECT is application data too, and the peer may be no recipient any more: a grant that ends while records
+        are sent is why the connection ends. Without a will (there is none) the broker takes both alike.
+        """
+        self._sock_close()
+
 
 class MqttPublisher:
     """`ports.Publisher` over one checked connection. Not for two threads."""
 
-    def __init__(self, client: paho.Client, timeout_s: float) -> None:
+    def __init__(self, client: _Client, timeout_s: float) -> None:
         self._client = client
         self._timeout_ns = int(timeout_s * _NS)
         self._connack: ReasonCode | None = None
@@ -113,7 +126,9 @@ class MqttPublisher:
             NotTakenError: where the PUBACK says no, or that nobody is subscribed and the record was thrown away.
             OutcomeUnknownError: where the connection broke or the deadline passed after the record was sent.
         """
-        if not self._client.is_connected():  # paho would queue it, and send it at a time of its own choosing
+        if (
+            self._client.socket() is None or not self._client.is_connected()
+        ):  # paho would queue it, and send it at a time of its own choosing
             raise NotConnectedError("closed", "the broker closed the connection: connect again")
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.MessageExpiryInterval = expiry_s
@@ -129,9 +144,8 @@ class MqttPublisher:
             raise NotTakenError(reason, f"the broker did not take the record: {reason} (see its access list)")
 
     def close(self) -> None:
-        """Say DISCONNECT where that is still possible, and close the socket."""
-        self._client.disconnect()
-        self._loop_until(lambda: self._client.socket() is None)
+        """Close the socket; nothing more is said."""
+        self._client.leave()
 
     def _loop_until(self, done: Callable[[], bool]) -> bool:
         """Run paho's loop until `done`, the deadline or the end of the connection; return `done`."""
@@ -214,11 +228,8 @@ class MqttListener:
                 raise NotConnectedError("closed", f"{self._where} closed the connection; it is tried again")
 
     def close(self) -> None:
-        """Say DISCONNECT where that is still possible, and close the socket; the session stays."""
-        self._client.disconnect()
-        deadline = perf_ns() + int(self._timeout_s * _NS)
-        while self._client.socket() is not None and perf_ns() < deadline:
-            self._client.loop(0.2)
+        """Close the socket; nothing more is said, and the session stays."""
+        self._client.leave()
 
     def drop(self) -> None:
         """Close the socket without a word to whom nothing may be said any more; the session stays."""
