@@ -95,7 +95,7 @@ class Estate:
         init_node(load_config(estate.config), root=estate.custody / "root.json", request=request, simulation=True)
         certificate.write_text(provision.enrol(estate.custody, request.read_bytes(), now_s=now))
         bundle = provision.publish_bundle(estate.custody, now_s=now)
-        install(load_config(estate.config), bundle, certificate, SystemClock(estate.paths.clock, "bundle"))
+        install(load_config(estate.config), bundle, certificate, lambda: SystemClock(estate.paths.clock, "bundle"))
         # From here on it is a road's node: nothing looks at the bundle before uplink does.
         identity = estate.paths.identity
         identity.write_text(identity.read_text().replace('"simulation":true', '"simulation":false'))
