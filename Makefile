@@ -1,8 +1,9 @@
 # One-line aliases of tools/do.py, which works without make; bench-peer needs the set-up alone.
-.PHONY: setup check test demo bench-peer adversarial
+.PHONY: setup check test demo bench-peer adversarial bench-hotlist
 setup: ; python3 tools/do.py setup
 check: ; python3 tools/do.py check
 test: ; python3 tools/do.py test
 demo: ; python3 tools/do.py demo
 bench-peer: setup ; .venv/bin/python -m tools.bench_peer --setup
 adversarial: setup ; .venv/bin/python -m tests.adversarial
+bench-hotlist: setup ; .venv/bin/python -m tools.bench_hotlist

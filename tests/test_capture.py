@@ -13,15 +13,15 @@ from homeplate.camera.errors import Reason, SourceError
 from homeplate.capture import Outcome, SourceState
 from homeplate.capture.crop import encode_crop
 from homeplate.clock import SimulatedClock
-from homeplate.domain.hotlist import HotList, HotListEntry
-from homeplate.domain.plate import PlateText
 from homeplate.domain.record import HitKind, Part, StorageClass
 from homeplate.domain.rules import Trigger
 from homeplate.errors import ClockError, StoreError, TrustError
 from homeplate.pipeline import Drop
 from homeplate.sealing.facts import MAX_CROP_BYTES
+from homeplate.trust.hotlist import encode_hot_list, parse_hot_list
 from tests.capturing import NOW_S, Film, Node, rule, terms, traffic
 from tests.sightings import START_NS
+from tests.trust.forge import hot_list
 
 TEXTS = ("7ABC123", "8XYZ987", "4KLM560")
 FRAMES = 120
@@ -98,21 +98,41 @@ def test_what_no_rule_names_is_counted_and_neither_sealed_nor_written(tmp_path):
 
 
 def test_a_hit_is_kept_by_a_rule_for_hits_and_nothing_else_is(tmp_path):
-    wanted = PlateText("8XYZ987")
-    listed = {wanted: HotListEntry(text=wanted, expires_s=NOW_S + 100)}
-
     def with_list(expires_s):
-        return terms(
-            rule("hits", trigger=Trigger.HIT),
-            hot_list=HotList(issued_s=NOW_S - 1, expires_s=expires_s, entries=listed),
-            demo=False,
-        )
+        return terms(rule("hits", trigger=Trigger.HIT), hot_list=listed("8XYZ987", expires_s=expires_s), demo=False)
 
     node = Node(tmp_path / "current", terms=lambda: with_list(NOW_S + 100))
     node.run(film().feed())
     assert [(f.plate, f.hit) for f in node.opened()] == [("8XYZ987", HitKind.EXACT)]
     over = Node(tmp_path / "over", terms=lambda: with_list(NOW_S))
     assert over.run(film().feed()).passages == {Outcome.NOTHING_KEPT: 3}
+
+
+def listed(plate, *, expires_s=NOW_S + 100):
+    entries = hot_list(plate, expires_s=NOW_S + 100)
+    return parse_hot_list(encode_hot_list(entries, issued_s=NOW_S - 1, expires_s=expires_s), NOW_S - 1)
+
+
+def test_a_near_hit_is_kept_by_its_own_rule_alone_and_says_that_it_is_near(tmp_path):
+    alike = listed("BXYZ987")
+    hits = Node(tmp_path / "hits", terms=lambda: terms(rule("hits", trigger=Trigger.HIT), hot_list=alike, demo=False))
+    assert hits.run(film().feed()).passages == {Outcome.NOTHING_KEPT: 3}
+    near = Node(
+        tmp_path / "near", terms=lambda: terms(rule("near", trigger=Trigger.NEAR_HIT), hot_list=alike, demo=False)
+    )
+    near.run(film().feed())
+    assert [(f.plate, f.hit) for f in near.opened()] == [("8XYZ987", HitKind.NEAR)]
+
+
+def test_non_hits_are_kept_by_their_own_rule_alone(tmp_path):
+    node = Node(
+        tmp_path,
+        terms=lambda: terms(rule("rest", trigger=Trigger.NON_HIT), hot_list=listed("8XYZ987"), demo=True),
+    )
+    node.run(film().feed())
+    assert len(node.opened()) == 2
+    assert {f.hit for f in node.opened()} == {HitKind.NONE}
+    assert "8XYZ987" not in {f.plate for f in node.opened()}
 
 
 def test_refusals_are_in_the_ledger_with_their_reason(tmp_path):

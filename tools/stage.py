@@ -16,7 +16,7 @@ from homeplate.app.node import Paths, init_node, install
 from homeplate.clock import NANOSECONDS, SystemClock, WallClock
 from homeplate.config import Config, load_config
 from homeplate.domain.agency import KemKind
-from homeplate.domain.hotlist import HotListEntry
+from homeplate.domain.hotlist import HotListEntry, HotListPurpose, HotListTerms, PlateKind
 from homeplate.domain.plate import PlateText
 from homeplate.domain.record import DAY_SECONDS, Part, StorageClass
 from homeplate.domain.rules import Trigger
@@ -139,10 +139,22 @@ def build(
     stage = Stage(folder=folder, custody=custody, config=config, port=port, server=server, runtime=runtime)
     _enrol(stage, now)
     provision.set_hot_list(
-        custody, [HotListEntry(text=PlateText(plate), expires_s=now + DAY_SECONDS) for plate in hot_list], now_s=now
+        custody,
+        [HotListEntry(text=PlateText(plate), terms=_wanted(now + DAY_SECONDS)) for plate in hot_list],
+        now_s=now,
     )
     stage.publish()
     return stage
+
+
+def _wanted(expires_s: int) -> HotListTerms:
+    return HotListTerms(
+        list_name="demo",
+        purpose=HotListPurpose.STOLEN_VEHICLE,
+        state="US-CA",
+        kind=PlateKind.OTHER,
+        expires_s=expires_s,
+    )
 
 
 def write_config(folder: Path, sources: Sequence[Mapping[str, object]], runtime: Path) -> Path:

@@ -5,10 +5,11 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import click
+import msgspec
 
 from homeplate.clock import WallClock, utc_text
 from homeplate.domain.agency import AgencyKind, KemKind
-from homeplate.domain.hotlist import HotListEntry
+from homeplate.domain.hotlist import HotListEntry, HotListPurpose, HotListTerms, PlateKind
 from homeplate.domain.plate import PlateText
 from homeplate.domain.record import DAY_SECONDS, NANOSECONDS, Part, StorageClass
 from homeplate.domain.rules import Trigger
@@ -18,11 +19,14 @@ from homeplate.policy.retention import duration_s
 from homeplate.trust.bundle import Bundle
 from homeplate.trust.enrolment import MAX_REQUEST_BYTES, fingerprint, read_request
 from homeplate.trust.files import read_bounded, write_durably
+from homeplate.trust.hotlist import State
+from homeplate.trust.schema import Name
 from homeplate_custodian import provision
 from homeplate_custodian.authority import issue_server, spki_pin
 from homeplate_custodian.keyring import make_role_key
 
-_MAX_HOT_LIST_BYTES = 8 * 1024 * 1024
+_MAX_HOT_LIST_BYTES = 96 * 1024 * 1024
+_LINE = "PLATE,STATE,KIND,LIST,PURPOSE,YYYY-MM-DD"
 _CUSTODY = click.argument("custody", type=click.Path(path_type=Path, file_okay=False))
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
@@ -286,8 +290,14 @@ def revoke_node(custody: Path, pseudonym: str) -> None:
     "--days", type=click.IntRange(1, 31), default=7, show_default=True, help="The whole list ends after that."
 )
 def hot_list(custody: Path, file: io.TextIOBase, days: int) -> None:
-    """Replace the hot list by FILE: lines of `PLATE,YYYY-MM-DD`, the last day that counts; `-` reads standard input."""
-    entries = parse_lines(file.read(_MAX_HOT_LIST_BYTES))
+    """Replace the hot list by FILE: lines of `PLATE,STATE,KIND,LIST,PURPOSE,YYYY-MM-DD`; `-` reads standard input.
+
+    The day is the last one that counts. KIND and PURPOSE are of closed lists, which a refusal names.
+    """
+    text = file.read(_MAX_HOT_LIST_BYTES + 1)
+    if len(text) > _MAX_HOT_LIST_BYTES:
+        raise ConfigError(f"the hot list is longer than {_MAX_HOT_LIST_BYTES} characters; nothing was changed")
+    entries = parse_lines(text)
     provision.set_hot_list(custody, entries, now_s=_now_s(), valid_s=days * DAY_SECONDS)
     click.echo(f"{len(entries)} entries")
 
@@ -299,16 +309,34 @@ def parse_lines(text: str) -> list[HotListEntry]:
         ConfigError: names the line, never what is in it.
     """
     entries = []
+    terms: dict[str, HotListTerms] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
+        plate, _, rest = line.partition(",")
         try:
-            plate, last_day = line.split(",")
-            end = datetime.combine(date.fromisoformat(last_day.strip()) + timedelta(days=1), time(), tzinfo=UTC)
-            entries.append(HotListEntry(text=PlateText(plate.strip().upper()), expires_s=int(end.timestamp())))
+            if rest not in terms:
+                terms[rest] = _terms(rest)
+            entries.append(HotListEntry(text=PlateText(plate.strip().upper()), terms=terms[rest]))
         except (ValueError, OverflowError):
-            raise ConfigError(f"line {number} is not PLATE,YYYY-MM-DD (nothing else may be in a hot list)") from None
+            kinds, purposes = ", ".join(PlateKind), ", ".join(HotListPurpose)
+            raise ConfigError(
+                f"line {number} is not {_LINE} (nothing else may be in a hot list); a state is written US-CA, a kind is"
+                f" one of {kinds}, a purpose one of {purposes}"
+            ) from None
     return entries
+
+
+def _terms(rest: str) -> HotListTerms:
+    state, kind, name, purpose, last_day = (part.strip() for part in rest.split(","))
+    end = datetime.combine(date.fromisoformat(last_day) + timedelta(days=1), time(), tzinfo=UTC)
+    return HotListTerms(
+        list_name=msgspec.convert(name, Name),
+        purpose=HotListPurpose(purpose),
+        state=msgspec.convert(state, State),
+        kind=PlateKind(kind),
+        expires_s=int(end.timestamp()),
+    )
 
 
 @bundle.command("publish")

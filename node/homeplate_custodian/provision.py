@@ -26,7 +26,7 @@ from homeplate.trust.agencies import agencies, to_agency
 from homeplate.trust.bundle import Bundle, pin_root, read_bundle
 from homeplate.trust.enrolment import read_request
 from homeplate.trust.files import read_bounded, write_durably
-from homeplate.trust.hotlist import HotListFile, encode_hot_list, parse_hot_list
+from homeplate.trust.hotlist import encode_hot_list, hot_list_expires_s, parse_hot_list
 from homeplate.trust.metadata import (
     ALLOWLIST_TARGET,
     MAX_METADATA_BYTES,
@@ -64,7 +64,7 @@ from homeplate_custodian.keyring import make_role_key
 from homeplate_custodian.roots import ROOT_ROLE, has_holders, set_threshold
 
 ROOT_FILE = "root.json"
-HOT_LIST_FILE = "hot-list.json"
+HOT_LIST_FILE = "hot-list.bin"
 SEALING_KEY_DAYS = 90
 NODE_DAYS = 365
 _DRAFTS = {
@@ -73,7 +73,6 @@ _DRAFTS = {
     RULES_TARGET: OPERATOR,
     NODES_TARGET: OPERATOR,
     MODELS_TARGET: OPERATOR,
-    HOT_LIST_FILE: OPERATOR,
 }
 _File = TypeVar("_File", bound=Entry)
 
@@ -512,7 +511,7 @@ def set_hot_list(custody: Path, entries: Iterable[HotListEntry], *, now_s: int, 
     """Replace the hot list's draft; `publish_bundle` seals it to every node that counts.
 
     Raises:
-        TrustError: where it would stand for longer than a list may.
+        TrustError: where it would stand for longer than a list may, or is too long.
     """
     data = encode_hot_list(entries, issued_s=now_s, expires_s=now_s + valid_s)
     parse_hot_list(data, now_s)
@@ -585,7 +584,7 @@ def _hot_lists(custody: Path, nodes: NodesFile, now_s: int) -> dict[str, bytes]:
     if not path.exists():
         return {}
     plaintext = read_bounded(path, MAX_TARGET_BYTES)
-    if decode(plaintext, HotListFile, HOT_LIST_FILE).expires_s <= now_s:
+    if hot_list_expires_s(plaintext) <= now_s:
         return {}
     return {
         hot_list_target(bytes.fromhex(node.pseudonym)): seal_hot_list(plaintext, bytes.fromhex(node.hot_list_public))

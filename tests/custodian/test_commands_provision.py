@@ -75,7 +75,9 @@ def test_a_bundle_made_by_commands_is_installed_by_a_node(custody: str, tmp_path
     said = done("enrol", custody, str(tmp_path / "request.json"), "--out", str(out), text="y\n")
     assert fingerprint(request) in said
     assert out.read_text().startswith("-----BEGIN CERTIFICATE-----")
-    done("bundle", "hot-list", custody, "-", text="7ABC123,2099-01-01\n\n7abc124, 2099-01-01\n")
+    lines = ["7ABC123,US-CA,passenger,stolen,stolen-vehicle,2099-01-01", ""]
+    lines += ["7abc124, US-NV,other,alerts,missing-person, 2099-01-01"]
+    done("bundle", "hot-list", custody, "-", text="\n".join(lines))
     done("bundle", "agency", "next-key", custody, "CA0570100")
     done("bundle", "publish", custody)
     installed = forge.node(tmp_path / "node", Path(custody))
@@ -151,7 +153,7 @@ def test_a_roles_key_can_be_made_elsewhere(tmp_path: Path):
         (["rule", "add", "{}", "odd", "--retention", "30"], "--retention: '30' is no duration", 2),
         (["rule", "add", "{}", "why", "--purpose", "fishing"], "authorised purposes", 6),
         (["revoke", "{}", "nobody"], "no entry nobody", 2),
-        (["hot-list", "{}", "-"], "line 1 is not PLATE,YYYY-MM-DD", 2),
+        (["hot-list", "{}", "-"], "line 1 is not PLATE,STATE,KIND,LIST,PURPOSE,YYYY-MM-DD", 2),
     ],
     ids=range(8),
 )
@@ -159,7 +161,14 @@ def test_a_refusal_is_one_line_that_names_the_thing(custody: str, words: list[st
     texas = agency("", "Texas Department of Public Safety", custody)[1:]
     rest = {"agency": texas, "rule": rule("")[1:]}.get(words[0], [])
     given = [word.replace("{}", custody) for word in words]
-    result = call("bundle", *given[:3], *given[3:4], *rest, *given[4:], text="7ABC123,2099-01-01,John Doe\n")
+    result = call(
+        "bundle",
+        *given[:3],
+        *given[3:4],
+        *rest,
+        *given[4:],
+        text="7ABC123,US-CA,passenger,stolen,stolen-vehicle,2099-01-01,John Doe\n",
+    )
     assert result.exit_code == code, result.output
     assert says in result.stderr
     assert result.stderr.startswith("error: ")

@@ -30,6 +30,7 @@ def test_every_private_file_is_its_owners_alone(custody: Path):
     provision.enrol(custody, forge.enrolment()[0], now_s=NOW_S)
     provision.set_hot_list(custody, forge.hot_list("7ABC123"), now_s=NOW_S)
     private = [*custody.rglob("*.pem"), *custody.rglob("*.key"), *(custody / "operator").glob("*.json")]
+    private.append(custody / "operator" / "hot-list.bin")
     assert len(private) >= 4 + 3 + 4
     for path in private:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path

@@ -237,3 +237,20 @@ def test_a_grant_that_ran_out_since_the_lists_were_read_keeps_nothing():
     assert len(at(NOW_S + 4).dispositions) == 1
     assert at(NOW_S + 5).dispositions == ()
     assert at(NOW_S + 5).refused[0][2].startswith("grant-expired:")
+
+
+@pytest.mark.parametrize("hit", HitKind)
+def test_hits_near_hits_and_non_hits_have_rules_of_their_own(hit: HitKind):
+    owner = {HitKind.EXACT: Trigger.HIT, HitKind.NEAR: Trigger.NEAR_HIT, HitKind.NONE: Trigger.NON_HIT}
+    kept = decided(*(rule(trigger.value, trigger=trigger) for trigger in owner.values()), hit=hit, demo=True)
+    assert [(one.rule, one.hit) for one in kept.dispositions] == [(owner[hit].value, hit)]
+    for trigger in set(owner.values()) - {owner[hit]}:
+        assert decided(rule(trigger=trigger), hit=hit, demo=True) == Decision()
+
+
+def test_non_hits_are_published_under_a_demo_root_only():
+    rest = rule("rest", trigger=Trigger.NON_HIT)
+    assert decided(rest, hit=HitKind.NONE).refused == (("rest", "*", NOT_DEMO),)
+    assert decided(rest, hit=HitKind.NONE).dispositions == ()
+    assert len(decided(rest, hit=HitKind.NONE, demo=True).dispositions) == 1
+    assert len(decided(replace(rest, storage=StorageClass.LOCAL), hit=HitKind.NONE).dispositions) == 1

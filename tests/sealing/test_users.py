@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from homeplate.domain.agency import KemKind
 from homeplate.domain.record import RecordId, StorageClass
+from homeplate.sealing.keys import generate_sealing_key, save_sealing_key
 from homeplate.sealing.slots import SlotStore
 from homeplate.store.spool import FileSpool
 
@@ -97,3 +99,37 @@ def test_uplinks_user_reads_what_is_outgoing_and_nothing_else(root):
     }
     assert spool.pending() == ()
     assert spool.released(StorageClass.LOCAL) == (LOCAL_ID,)
+
+
+AS_ANYONE = """
+import os, sys
+from pathlib import Path
+os.setgroups([int(sys.argv[2])])
+os.setgid(int(sys.argv[2]))
+os.setuid(int(sys.argv[1]))
+try:
+    print(len(Path(sys.argv[3]).read_bytes()))
+except PermissionError:
+    print("refused")
+"""
+
+
+def test_the_key_of_the_hot_list_is_read_by_captures_user_alone(root):
+    folder = root / "keys" / "capture"
+    folder.mkdir(parents=True)
+    folder.parent.chmod(0o755)
+    folder.chmod(0o700)
+    key = folder / "hot-list.key"
+    save_sealing_key(generate_sealing_key(KemKind.X25519), key)
+    capture = 54_320
+    for path in (folder, key):
+        os.chown(path, capture, capture)
+
+    def reads(user, group):
+        command = [sys.executable, "-c", AS_ANYONE, str(user), str(group), str(key)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert int(reads(capture, capture)) > 64
+    assert reads(UPLINK_USER, UPLINK_GROUP) == "refused"
+    folder.chmod(0o755)  # the file alone keeps it too
+    assert reads(UPLINK_USER, capture) == "refused"

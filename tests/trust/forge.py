@@ -19,7 +19,7 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, MetaFile
 
 from homeplate.domain.agency import KemKind
-from homeplate.domain.hotlist import HotListEntry
+from homeplate.domain.hotlist import HotListEntry, HotListPurpose, HotListTerms, PlateKind
 from homeplate.domain.plate import PlateText
 from homeplate.domain.record import DAY_SECONDS, NANOSECONDS, Part, StorageClass
 from homeplate.domain.rules import Trigger
@@ -108,7 +108,18 @@ def csr(name: str, curve: ec.EllipticCurve | None = None) -> str:
 
 
 def hot_list(*plates: str, expires_s: int = NOW_S + DAY_SECONDS) -> list[HotListEntry]:
-    return [HotListEntry(text=PlateText(plate), expires_s=expires_s) for plate in plates]
+    return [HotListEntry(text=PlateText(plate), terms=hot_list_terms(expires_s=expires_s)) for plate in plates]
+
+
+def hot_list_terms(**changed: Any) -> HotListTerms:
+    values = {
+        "list_name": "stolen",
+        "purpose": HotListPurpose.STOLEN_VEHICLE,
+        "state": "US-CA",
+        "kind": PlateKind.PASSENGER,
+        "expires_s": NOW_S + DAY_SECONDS,
+    }
+    return HotListTerms(**(values | changed))
 
 
 def published(folder: Path, now_s: int = NOW_S) -> Path:

@@ -625,7 +625,7 @@ def test_each_node_reads_its_own_hot_list_and_no_other(custody: Path, installed:
     take(custody, installed)
     sealed = load_bundle(installed, NOW_NS, pseudonym=PSEUDONYM).hot_list_sealed
     assert sealed is not None
-    assert len(parse_hot_list(open_hot_list(sealed, mine), NOW_S).entries) == 1
+    assert len(parse_hot_list(open_hot_list(sealed, mine), NOW_S)) == 1
     assert sealed != load_bundle(installed, NOW_NS, pseudonym=b"o" * 16).hot_list_sealed
     assert load_bundle(installed, NOW_NS, pseudonym=b"x" * 16).hot_list_sealed is None
     assert load_bundle(installed, NOW_NS).hot_list_sealed is None

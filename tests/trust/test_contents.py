@@ -149,3 +149,22 @@ def test_one_node_does_not_use_one_key_twice_and_does_not_end_before_it_begins()
         nodes(NodesFile(nodes=[NodeFileEntry(**NODE | {"ledger_public": "01" * 32})]))
     with pytest.raises(TrustError, match="ends before"):
         nodes(NodesFile(nodes=[NodeFileEntry(**NODE | {"not_after_s": 0})]))
+
+
+def test_non_hits_are_not_kept_for_longer_than_hits():
+    def judged(seconds: int) -> list[int]:
+        rest = RuleEntry(**RULE | {"name": "rest", "trigger": Trigger.NON_HIT, "retention_s": seconds})
+        file = RulesFile(purposes=["p"], rules=[rest, RuleEntry(**RULE)])
+        return [rule.retention_s for rule in rules(file, demo=False)]
+
+    assert judged(RULE["retention_s"]) == [20, 20]
+    with pytest.raises(TrustError, match="rule rest: keeps non-hits for 21 s, longer than hits \\(20 s\\)"):
+        judged(RULE["retention_s"] + 1)
+
+
+def test_non_hits_are_published_under_a_demo_root_only():
+    rest = RuleEntry(**RULE | {"trigger": Trigger.NON_HIT, "storage": StorageClass.OUTGOING})
+    file = RulesFile(purposes=["p"], rules=[rest])
+    assert len(rules(file, demo=True)) == 1
+    with pytest.raises(TrustError, match="only a root marked demo"):
+        rules(file, demo=False)

@@ -18,7 +18,6 @@ from homeplate.capture.crop import encode_crop
 from homeplate.domain.agency import SealingKey
 from homeplate.domain.hotlist import HotList
 from homeplate.domain.passage import Passage
-from homeplate.domain.plate import PlateText
 from homeplate.domain.record import (
     NANOSECONDS,
     RECORD_ID_BYTES,
@@ -321,7 +320,7 @@ def _decision(terms: Terms, passage: Passage, now_ns: int) -> Decision:
         rules=terms.rules,
         narrowing=terms.narrowing,
         recipients=terms.recipients,
-        hit=_hit(terms.hot_list, passage.text, now_s),
+        hit=_hit(terms.hot_list, passage, now_s),
         camera=passage.source,
         # A file may run ahead of node time; what is kept of it must not live longer for that.
         captured_s=min(passage.first_captured_ns, now_ns) // NANOSECONDS,
@@ -330,9 +329,7 @@ def _decision(terms: Terms, passage: Passage, now_ns: int) -> Decision:
     )
 
 
-def _hit(hot_list: HotList | None, text: PlateText, now_s: int) -> HitKind:
+def _hit(hot_list: HotList | None, passage: Passage, now_s: int) -> HitKind:
     """Return whether the hot list names the plate; a list that is over names none."""
-    if hot_list is None or hot_list.expires_s <= now_s:
-        return HitKind.NONE
-    found = match(text, hot_list.entries, now_s)
+    found = None if hot_list is None else match(passage.text, passage.jurisdiction, hot_list, now_s)
     return found.kind if found is not None else HitKind.NONE

@@ -41,10 +41,11 @@ class StorageClass(StrEnum):
 
 
 class HitKind(StrEnum):
-    """Whether the passage matched a hot list. Sealed inside; never told to a broker."""
+    """Whether the passage matched a hot list, exactly or nearly. Sealed inside; never told to a broker."""
 
     NONE = "none"
     EXACT = "exact"
+    NEAR = "near"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

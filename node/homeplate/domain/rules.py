@@ -14,10 +14,17 @@ every record of it (a local and an outgoing one for each recipient and part)."""
 
 
 class Trigger(StrEnum):
-    """Which passages a rule names."""
+    """Which passages a rule names: exact hits, near hits, what no hot list names, or everything."""
 
     HIT = "hit"
+    NEAR_HIT = "near-hit"
+    NON_HIT = "non-hit"
     EVERYTHING = "everything"
+
+    @property
+    def takes_all(self) -> bool:
+        """True where it names what no hot list does: such a rule is published under a root marked `demo` only."""
+        return self in {Trigger.NON_HIT, Trigger.EVERYTHING}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +33,7 @@ class Rule:
 
     Attributes:
         name: 1 to 40 characters of a-z, 0-9 and hyphen.
-        trigger: hits alone, or everything. Everything *and* outgoing is what only a root marked `demo` may carry.
+        trigger: which passages. Everything (or non-hits) *and* outgoing is what only a root marked `demo` may carry.
         recipients: identifiers in the registry; each gets records of its own.
         parts: facts, or facts and crop (a crop never travels without its facts).
         storage: local or outgoing.

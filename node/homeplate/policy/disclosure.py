@@ -16,6 +16,13 @@ from homeplate.policy.retention import keep_until
 ANY_RECIPIENT = "*"
 """Stands for every recipient where the rule as a whole is refused."""
 
+_TRIGGERS = {
+    HitKind.EXACT: {Trigger.HIT, Trigger.EVERYTHING},
+    HitKind.NEAR: {Trigger.NEAR_HIT, Trigger.EVERYTHING},
+    HitKind.NONE: {Trigger.NON_HIT, Trigger.EVERYTHING},
+}
+"""Which rules name a passage. A near hit is no hit: where no rule of its own keeps it, it is only counted."""
+
 NOT_DEMO = "not-demo: everything is published only under a root marked demo"
 
 
@@ -100,7 +107,7 @@ def decide(
         rules: as the operator signed them, in order.
         narrowing: from the configuration, checked by `check_narrowing`.
         recipients: who may receive.
-        hit: whether a hot list names the plate.
+        hit: whether a hot list names the plate, exactly or nearly.
         camera: the source's name.
         captured_s: node time of capture, whole seconds since 1970, rounded down.
         now_s: node time now.
@@ -111,7 +118,7 @@ def decide(
     kept: dict[tuple[str, StorageClass], Disposition | None] = {}
     refused: list[tuple[str, str, str]] = []
     for rule in (one for one in rules if _names(one, hit, camera)):
-        if rule.trigger is Trigger.EVERYTHING and rule.storage is StorageClass.OUTGOING and not demo:
+        if rule.trigger.takes_all and rule.storage is StorageClass.OUTGOING and not demo:
             refused.append((rule.name, ANY_RECIPIENT, NOT_DEMO))
             continue
         left = narrowed(rule, narrowing)
@@ -127,8 +134,7 @@ def decide(
 
 
 def _names(rule: Rule, hit: HitKind, camera: str) -> bool:
-    wanted = rule.trigger is Trigger.EVERYTHING or hit is not HitKind.NONE
-    return wanted and (not rule.cameras or camera in rule.cameras)
+    return rule.trigger in _TRIGGERS[hit] and (not rule.cameras or camera in rule.cameras)
 
 
 def _why_not(rule: Rule, identifier: str, recipients: Recipients, captured_s: int, now_s: int) -> str | None:

@@ -64,7 +64,19 @@ def rules(file: RulesFile, *, demo: bool) -> tuple[Rule, ...]:
                 f"rules.json: rule {entry.name}: over-the-profile: a retention of {entry.retention_s} s; the profile "
                 f"{file.retention_profile} allows {most_s} s for {entry.trigger}"
             )
+    _check_non_hits(file.rules)
     return tuple(_rule(entry, file.purposes, demo=demo) for entry in file.rules)
+
+
+def _check_non_hits(entries: Collection[RuleEntry]) -> None:
+    """Refuse a rule that keeps non-hits for longer than one keeps hits: nobody looked for these people."""
+    shortest_s = min((entry.retention_s for entry in entries if entry.trigger is Trigger.HIT), default=RETENTION_CAP_S)
+    for entry in entries:
+        if entry.trigger is Trigger.NON_HIT and entry.retention_s > shortest_s:
+            raise TrustError(
+                f"rules.json: rule {entry.name}: keeps non-hits for {entry.retention_s} s, longer than hits"
+                f" ({shortest_s} s); shorten it"
+            )
 
 
 def _check_day(text: str) -> None:
@@ -82,7 +94,7 @@ def _rule(entry: RuleEntry, purposes: Collection[str], *, demo: bool) -> Rule:
         raise TrustError(f"{where}: keeps a crop without its facts; add facts")
     if entry.purpose not in purposes:
         raise TrustError(f"{where}: the purpose is not one of the authorised purposes; add it there, or change it")
-    if entry.trigger is Trigger.EVERYTHING and entry.storage is StorageClass.OUTGOING and not demo:
+    if entry.trigger.takes_all and entry.storage is StorageClass.OUTGOING and not demo:
         raise TrustError(f"{where}: publishes everything; only a root marked demo may carry such a rule")
     _no_doubles(entry.recipients, f"{where}: recipients")
     return Rule(

@@ -57,7 +57,8 @@ ONLINE_DAYS = 30
 """How long a publication counts. So one that expires then was signed this long before, or later."""
 
 MAX_METADATA_BYTES = 1024 * 1024
-MAX_TARGET_BYTES = 8 * 1024 * 1024
+MAX_TARGET_BYTES = 8 * 1024 * 1024 + 4096
+"""A hot list of a million entries, padded and sealed."""
 MAX_ROOTS = 256
 """Root rotations that are followed at one reading."""
 

@@ -18,7 +18,7 @@ from homeplate.trust.reasons import NamedTrustError
 from homeplate.trust.schema import why
 
 MAX_PACKED_BYTES = 64 * 1024 * 1024
-"""Eight of the largest targets; a node holds a packed bundle in memory while it judges it."""
+"""Seven of the largest targets (hot lists of a million entries); a node holds it in memory while it judges it."""
 
 MAX_FILES = 4096 + MAX_ROOTS + 16
 """A hot list for each node that `nodes.json` can name, the roots, and the rest."""
