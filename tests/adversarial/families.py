@@ -6,6 +6,7 @@ delivery in spite of the attack) has failed too: a zero from a process that neve
 """
 
 import json
+import os
 import random
 import shutil
 import ssl
@@ -16,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import trustme
 
@@ -73,10 +75,14 @@ def all_cases(seed=1) -> Iterator[Case]:
     draw = random.Random(seed)  # noqa: S311 - which cases are tried is no secret
     for family in (
         recipients, moved_names, men_in_the_middle, swapped_keys, redirects, edited_files, environments, older_bundles,
-        configurations, lapses, kernel_rules,
+        configurations, lapses, kernel_rules, systemd_drop_in,
     ):  # fmt: skip
         for name, act in family(draw):
             yield Case(family.__name__.replace("_", "-"), name, act)
+
+
+class LeftOutError(Exception):
+    """This machine lacks what the case needs; the message says what."""
 
 
 def spoiled(site, change=None, *, records=1):
@@ -846,3 +852,80 @@ def _uplink_behind_rules(site):
     finally:
         rules_gone(site)
     return Outcome()
+
+
+# --- the drop-in, under a real systemd ------------------------------------------------------------------------------
+
+UNIT = """\
+[Unit]
+DefaultDependencies=no
+SuccessAction=exit
+FailureAction=exit
+[Service]
+Type=oneshot
+ExecStart={python} /out/probe.py {peers}
+StandardOutput=file:/out/said
+"""
+
+
+def systemd_drop_in(_draw):
+    """`IPAddressAllow=` from the bundle, on a service of a systemd that has the node's network. It knows no ports."""
+    elsewhere = [peer for peer in FORBIDDEN if peer[1] != BROKER_ADDRESS]
+    yield "every other address", _under_drop_in(elsewhere)
+    yield (
+        "the good broker, a minute before its grant ends",
+        _under_drop_in([GOOD_PEER], lambda estate: (estate.grant(GOOD, expires_s=now_s() + 50), estate.install())),
+    )
+    yield (
+        "the good broker, without a bundle",
+        _under_drop_in([GOOD_PEER], lambda estate: (estate.paths.bundle / "timestamp.json").unlink()),
+    )
+
+
+def _under_drop_in(peers, change=None):
+    def act(site):
+        estate = site.estate()
+        if change is not None:
+            change(estate)
+        process = site.start(estate, "bundle", "egress", "--format", "systemd")
+        text = process.communicate(timeout=60)[0].partition("nothing is allowed")[0]
+        said = boot_probe(site, estate, text, peers)
+        assert said.count("stopped") == len(peers), said
+        return Outcome(named=NOBODY)
+
+    return act
+
+
+def boot_probe(site, estate, drop_in, peers):
+    """Boot a systemd in the node's network whose one service has the drop-in and sends to `peers`; return its words.
+
+    Raises:
+        LeftOutError: where no container can be booted here.
+    """
+    nspawn = find("systemd-nspawn")
+    if nspawn is None:
+        raise LeftOutError("systemd-nspawn is not installed: apt install systemd-container")
+    out = estate.folder / "out"
+    folder = out / "homeplate-probe.service.d"
+    folder.mkdir(parents=True)
+    (folder / "50-egress.conf").write_text(drop_in)
+    (out / "probe.py").write_text(PROBE)
+    words = " ".join(",".join(str(part) for part in peer) for peer in peers)
+    unit = out / "homeplate-probe.service"
+    unit.write_text(UNIT.format(python=Path(sys.executable).resolve(), peers=words))
+    command = [
+        nspawn, "-D", "/", "--volatile=yes", f"--machine=hp-probe-{os.getpid()}", "--register=no", "--keep-unit",
+        f"--bind-ro={sys.base_prefix}", f"--bind={out}:/out",
+        f"--bind-ro={unit}:/etc/systemd/system/{unit.name}", f"--bind-ro={folder}:/etc/systemd/system/{folder.name}",
+        f"--network-namespace-path=/run/netns/{site.world.node}",
+        # Without both of these systemd ignores the drop-in in silence: its filters are BPF programs.
+        "--capability=all", "--system-call-filter=bpf",
+        "--console=read-only", "-b", "--", f"--unit={unit.name}",
+    ]  # fmt: skip
+    environment = os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
+    done = subprocess.run(
+        command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, env=environment
+    )
+    if not (out / "said").exists():
+        raise LeftOutError(f"a systemd cannot be booted in a container here: {(done.stderr or done.stdout)[-200:]}")
+    return (out / "said").read_text()

@@ -100,10 +100,10 @@ def context_of(certificate, key, *, maximum=None):
 
 
 @contextmanager
-def subscribed(site, *, topic="homeplate/+/records"):
+def subscribed(site, *, client_id="agency", topic="homeplate/+/records"):
     """Read what the broker gets as the agency does; yields a list of (message, nanoseconds) that grows."""
     heard, ready = [], threading.Event()
-    client = paho.Client(CallbackAPIVersion.VERSION2, client_id="observer", protocol=MQTTProtocolVersion.MQTTv5)
+    client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=MQTTProtocolVersion.MQTTv5)
     context = ssl.create_default_context(cafile=str(site.base.custody / "authority" / "ca.crt"))
     context.check_hostname = False
     context.load_cert_chain(*site.receiver)

@@ -22,6 +22,7 @@ class Report:
     allowed_bytes: int = 0
     families: Counter = field(default_factory=Counter)
     failures: list = field(default_factory=list)
+    left_out: dict = field(default_factory=dict)
 
 
 @contextmanager
@@ -70,12 +71,28 @@ def controls(site):
     return figures
 
 
+def container_control(site):
+    """Return the bytes that a service under a real systemd sends where it has no drop-in.
+
+    Raises:
+        LeftOutError: where no container can be booted here.
+    """
+    _reset(site)
+    families.boot_probe(site, site.estate(), "", families.FORBIDDEN)
+    sent = sum(site.world.capture.take(site.world.node).payload.values())
+    assert sent, "the instruments are blind: a service without a drop-in sent nothing"
+    return sent
+
+
 def judge(site, case, report):
     """Run one case and add what came of it to the report."""
     _reset(site)
     problem, outcome = "", families.Outcome(named=families.NOBODY)
     try:
         outcome = case.act(site)
+    except families.LeftOutError as reason:
+        report.left_out[f"{case.family}: {case.name}"] = str(reason)
+        return ""
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
     site.world.settle()
