@@ -19,7 +19,6 @@ from homeplate.app.node import load_identity, open_slots
 from homeplate.capture.committing import SEALED, Committer, Recovered, Terms
 from homeplate.clock import NANOSECONDS, SystemClock, WallClock
 from homeplate.domain.geometry import Box
-from homeplate.domain.hotlist import HotList, HotListEntry
 from homeplate.domain.passage import Direction, Passage
 from homeplate.domain.plate import PlateText
 from homeplate.domain.record import DAY_SECONDS, Part, StorageClass
@@ -31,10 +30,12 @@ from homeplate.sealing.keys import load_signing_key
 from homeplate.store.ledger import MerkleLog
 from homeplate.store.spool import FileSpool
 from homeplate.trust.bundle import load_bundle
+from homeplate.trust.hotlist import encode_hot_list, parse_hot_list
 from homeplate_custodian import provision
 from tests.adversarial.estate import GOOD, PURPOSE, now_s
 from tests.adversarial.net import BROKER_ADDRESS
 from tests.adversarial.peers import forward, subscribed
+from tests.trust.forge import hot_list
 
 MEAN_PAUSE_S = 0.06
 BOTH = (Part.FACTS, Part.CROP)
@@ -116,13 +117,13 @@ def _capture(estate, stack):
     paths = estate.paths
     clock = SystemClock(paths.clock, "capture")
     bundle = load_bundle(paths.bundle, clock.now_ns())
-    listed = [PlateText(f"8HIT{number:03d}") for number in range(100)]
-    entries = {text: HotListEntry(text=text, expires_s=now_s() + DAY_SECONDS) for text in listed}
+    now, end = now_s(), now_s() + DAY_SECONDS
+    listed = hot_list(*(f"8HIT{number:03d}" for number in range(100)), expires_s=end)
     terms = Terms(
         rules=bundle.rules,
         narrowing=Narrowing(),
-        recipients=recipients(bundle.registry, bundle.allowlist, bundle.jurisdiction, now_s()),
-        hot_list=HotList(issued_s=now_s(), expires_s=now_s() + DAY_SECONDS, entries=entries),
+        recipients=recipients(bundle.registry, bundle.allowlist, bundle.jurisdiction, now),
+        hot_list=parse_hot_list(encode_hot_list(listed, issued_s=now, expires_s=end), now),
         demo=True,
     )
     slots = {kind: open_slots(paths, kind, check=False) for kind in StorageClass}
