@@ -36,11 +36,7 @@ class Listener(Protocol):
         ...
 
     def close(self) -> None:
-        """Disconnect."""
-        ...
-
-    def drop(self) -> None:
-        """Close without a word to whom nothing may be said any more."""
+        """Close without a word: the grant may be over."""
         ...
 
 
@@ -145,11 +141,8 @@ class BundleFeed:
             self._note_failure(source, error)
             return
 
-        def allowed() -> bool:
-            return self._allowed(source.identifier) == source
-
         def go_on() -> bool:
-            return not stop.is_set() and allowed()
+            return not stop.is_set() and self._allowed(source.identifier) == source
 
         try:
             if go_on():  # connecting takes time, in which a grant may end
@@ -160,10 +153,7 @@ class BundleFeed:
         except NamedTrustError as error:  # the disk: what was not acknowledged comes again
             self._ledger.append("feed.dropped", source=source.identifier, reason=fit(f"{error.reason}: {error}"))
         finally:
-            if allowed():
-                listener.close()
-            else:
-                listener.drop()
+            listener.close()
 
     def _take(self, source: _Source, message: bytes) -> None:
         """Take a message in; one that is no part of a bundle is acknowledged and forgotten.

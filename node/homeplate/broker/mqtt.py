@@ -231,11 +231,6 @@ class MqttListener:
         """Close the socket; nothing more is said, and the session stays."""
         self._client.leave()
 
-    def drop(self) -> None:
-        """Close the socket without a word to whom nothing may be said any more; the session stays."""
-        if (sock := self._client.socket()) is not None:
-            sock.close()
-
     def _require(self, answer: Callable[[], ReasonCode | None], what: str) -> None:
         deadline, alive = perf_ns() + int(self._timeout_s * _NS), True
         while alive and answer() is None and perf_ns() < deadline:
