@@ -20,7 +20,7 @@ from homeplate.store.ledger import MerkleLog, read_rows
 from homeplate.store.spool import FileSpool
 from tests.capturing import KEYS, NODE, NOW_S, SIGNING_KEY, Film, Node, rule, terms, traffic
 from tests.disk import mounted
-from tests.forensics import opened, slot_keys, stored_records
+from tests.forensics import opened, stored_records
 from tests.holding import KEY, a_hold, signed
 from tests.sealing.opener import Vector, content_of
 
@@ -118,7 +118,6 @@ def test_past_its_date_nothing_on_the_raw_disk_opens_with_the_recipients_key_and
     disk.unmount()
     raw = disk.raw()
     assert seen(raw) == ([], 0)
-    assert slot_keys(raw) == {}
     assert len(stored_records(raw)) > len(PLATES)
 
 
