@@ -33,7 +33,7 @@ PACKAGES = {
     "iproute2": ("ip", "network namespaces: without them the adversarial tests skip"),
     "nftables": ("nft", "the kernel's second lock: without it those tests skip"),
     "systemd": ("systemd-analyze", "units and drop-ins are verified with it: without it those tests skip"),
-    "iproute2": ("ip", "networks of their own for tests: without it those tests skip"),
+    "e2fsprogs": ("mkfs.ext4", "file systems of their own for tests: without it those tests skip"),
     "strace": ("strace", "injected disk faults: without it those tests skip"),
 }
 
