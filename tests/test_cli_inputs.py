@@ -60,7 +60,7 @@ def test_a_request_or_certificate_that_is_not_there_is_an_argument_that_is_wrong
 def test_open_without_the_package_for_tables_says_how_to_get_it_and_opens_nothing(simulation_node, monkeypatch):
     monkeypatch.setattr(commands_records, "find_spec", lambda _name: None)
     words = ["open", simulation_node.custody, "--agency", stage.AGENCY, "--user", "u", "--organisation", "o"]
-    said = call(custodian.main, *words, "--purpose", stage.PURPOSE, code=2)
+    said = call(custodian.main, *words, "--purpose", stage.PURPOSE, "--case", "26-1", code=2)
     assert "homeplate[custodian]" in said
     assert not (simulation_node.custody / "access.log").exists()
 

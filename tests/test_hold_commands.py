@@ -117,10 +117,13 @@ def test_what_was_exported_for_a_hold_opens_past_its_keep_until_after_the_access
     code, output = desk(node_main, *config, "hold", "apply", file)
     assert code == 0, output
     assert desk(node_main, *config, "hold", "export", output.split()[1], tmp_path / "out")[0] == 0
-    who = ["--agency", stage.AGENCY, "--user", "b7", "--organisation", "o", "--purpose", stage.PURPOSE, "--json"]
+    who = ["--agency", stage.AGENCY, "--user", "b7", "--organisation", "o", "--purpose", stage.PURPOSE]
+    who += ["--case", "26-1234", "--json"]
     code, shown = desk(custodian_main, "hold", "open", simulation_node.custody, tmp_path / "out", *who)
     assert code == 0, shown
-    assert json.loads(shown)["plate"] == sealed_kit.PLATE
+    line, reminder = shown.splitlines()
+    assert json.loads(line)["plate"] == sealed_kit.PLATE
+    assert reminder.startswith("reminder: a read is a lead")
     [row] = [row for row in read_rows(simulation_node.custody / "access.log") if row.event == "records.opened"]
     assert (row.fields["records"], row.fields["user"]) == (str(record[0]), "b7")
     assert row.fields["query"].endswith("of case 26-1234")

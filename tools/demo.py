@@ -229,7 +229,7 @@ def wait_for(condition: Callable[[], bool], what: str, needed: subprocess.Popen[
 def show_opened(run: Run, truth: list[str] | None) -> list[dict[str, object]]:
     """Open what arrived, with the agency's key, and show it."""
     say("homeplate-custodian open: first the access record, then the plates")
-    who = ["--user", "demo", "--organisation", "Demo City", "--purpose", PURPOSE]
+    who = ["--user", "demo", "--organisation", "Demo City", "--purpose", PURPOSE, "--case", "demo-1"]
     crops = str(run.stage.folder / "crops")
     text = run.call(run.custodian("open", str(run.stage.custody), "--agency", AGENCY, *who, "--json", "--crops", crops))
     opened = [json.loads(line) for line in text.splitlines()]

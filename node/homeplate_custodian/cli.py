@@ -9,6 +9,7 @@ import click
 
 from homeplate import __version__
 from homeplate.errors import ConfigError, HomeplateError
+from homeplate_custodian.commands_access import audit, keys
 from homeplate_custodian.commands_bundle import bundle, sign
 from homeplate_custodian.commands_hold import hold
 from homeplate_custodian.commands_provision import broker, enrol, init, key, rule
@@ -37,7 +38,7 @@ def main() -> None:
     """Keys, enrolment, bundles, receiving and opening records, verifying ledgers."""
 
 
-for _command in (init, key, sign, broker, enrol, bundle, receive, open_records, verify, hold):
+for _command in (init, key, sign, broker, enrol, bundle, receive, open_records, audit, keys, verify, hold):
     main.add_command(_command)
 for _command in (profile, reviewed):
     rule.add_command(_command)

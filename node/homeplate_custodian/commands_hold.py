@@ -9,18 +9,18 @@ from pathlib import Path
 
 import click
 
-from homeplate.clock import NANOSECONDS, WallClock, utc_text
+from homeplate.clock import NANOSECONDS, WallClock
 from homeplate.domain.hold import HOLD_ID_BYTES, MOST_RECORDS, Ground, Hold, Release
 from homeplate.errors import ConfigError, TrustError
 from homeplate.policy.retention import duration_s
 from homeplate.sealing.keys import load_signing_key
-from homeplate.store.ledger import MerkleLog
 from homeplate.trust.files import read_bounded, write_durably
 from homeplate.trust.hold import MAX_HOLD_BYTES, read_hold, sign_hold, sign_release
 from homeplate_custodian import provision
-from homeplate_custodian.commands_records import ACCESS_LOG, require_rich, sealing_keys, show
+from homeplate_custodian.access import Query, record_access
+from homeplate_custodian.commands_records import agency_folder, apart, require_rich, sealing_keys, show
 from homeplate_custodian.keyring import KEY_FILE, public_key
-from homeplate_custodian.records import Accessor, Inbox, Opener, check_purpose, write_access
+from homeplate_custodian.records import Accessor, Inbox, Opener, Opening, check_purpose
 
 _DAY = "d"
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -106,6 +106,7 @@ def release(*, key: Path, file: Path, out: Path) -> None:
 @click.option("--user", required=True, help="Who opens: a user name or badge number.")
 @click.option("--organisation", required=True, help="Whom the user works for.")
 @click.option("--purpose", required=True, help="One of the purposes that the operator authorised.")
+@click.option("--case", required=True, help="The case number; never a plate: it stands in the log.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of a table.")
 @click.option("--crops", type=click.Path(path_type=Path, file_okay=False), help="Write plate crops as ID.jpg here.")
 def open_held(
@@ -116,6 +117,7 @@ def open_held(
     user: str,
     organisation: str,
     purpose: str,
+    case: str,
     as_json: bool,
     crops: Path | None,
 ) -> None:
@@ -125,18 +127,25 @@ def open_held(
     """
     if not as_json:
         require_rich()
-    who, clock = Accessor(user=user, organisation=organisation, purpose=purpose), WallClock()
+    who, clock = Accessor(user=user, organisation=organisation, purpose=purpose, case=case), WallClock()
     bundle = provision.published(custody, now_s=clock.now_ns() // NANOSECONDS)
     check_purpose(purpose, bundle.purposes)
     held, signer = read_hold(read_bounded(folder / "hold.txt", MAX_HOLD_BYTES))
     if signer not in bundle.hold_keys:
         raise TrustError(f"unknown-signer: {signer.hex()} is no hold key of the published bundle; see `hold allow`")
-    keys, inbox = sealing_keys(custody, agency), Inbox(folder)
+    agency_folder(custody, agency)
+    inbox = Inbox(folder)
     files = inbox.files()
-    with MerkleLog(custody / ACCESS_LOG, clock) as ledger:
-        query = f"agency {agency}: evidence hold {held.hold_id.hex()} of case {held.case}"
-        write_access(ledger, who, utc_text(clock.now_ns()), dict.fromkeys(file.record_id for file in files), query)
-    show(Opener(inbox, keys, bundle.nodes, clock, held).open(files), as_json=as_json, crops=crops)
+    query = Query(
+        text=f"agency {agency}: evidence hold {held.hold_id.hex()} of case {held.case}",
+        records=list(dict.fromkeys(file.record_id for file in files)),
+    )
+
+    def open_now() -> Opening:
+        keys = apart(custody, bundle, sealing_keys(custody, agency))
+        return Opener(inbox, keys, bundle.nodes, clock, held).open(files)
+
+    show(record_access(custody, clock, who, query, open_now), as_json=as_json, crops=crops)
 
 
 def _node(text: str) -> bytes:

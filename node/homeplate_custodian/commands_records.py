@@ -18,13 +18,17 @@ import msgspec
 
 from homeplate.clock import NANOSECONDS, WallClock, perf_ns, utc_text
 from homeplate.domain.node import NodeEntry
+from homeplate.domain.plate import PlateText
 from homeplate.domain.record import DAY_SECONDS, RecordId
 from homeplate.errors import ConfigError
 from homeplate.ports import Clock
 from homeplate.sealing.keys import SealingPrivateKey, load_sealing_key
-from homeplate.store.ledger import MerkleLog
-from homeplate.trust.metadata import TIMESTAMP
+from homeplate.trust.bundle import Bundle
+from homeplate.trust.metadata import OPERATOR, REGISTRY, TIMESTAMP
 from homeplate_custodian import provision
+from homeplate_custodian.access import REMINDER, Query, make_keys, record_access, require_apart
+from homeplate_custodian.bundle import ONLINE_ROLE
+from homeplate_custodian.keyring import public_key
 from homeplate_custodian.receive import (
     BrokerAccess,
     ConflictError,
@@ -43,10 +47,9 @@ from homeplate_custodian.records import (
     StoredFile,
     check_purpose,
     forget_past_days,
-    write_access,
 )
 
-ACCESS_LOG = "access.log"
+SIGNING_ROLES = (REGISTRY, OPERATOR, ONLINE_ROLE)
 RECEIVED = "received"
 _WIDTH_OF_A_FILE = 160
 _custody = click.argument("custody", type=click.Path(path_type=Path, file_okay=False, exists=True))
@@ -77,6 +80,18 @@ class PublishedNodes:
         return self._nodes
 
 
+def agency_folder(custody: Path, agency: str) -> Path:
+    """Return the folder of an agency's keys; none of them is read.
+
+    Raises:
+        ConfigError: where the custody has no such agency.
+    """
+    folder = custody / "agencies" / agency
+    if not agency.replace("-", "").isalnum() or not folder.is_dir():
+        raise ConfigError(f"{custody} holds no agency {agency!r}; see the folders in {custody / 'agencies'}")
+    return folder
+
+
 def sealing_keys(custody: Path, agency: str) -> dict[bytes, SealingPrivateKey]:
     """Return the private sealing keys of an agency by key id: every file `agencies/ID/*.key`.
 
@@ -84,9 +99,7 @@ def sealing_keys(custody: Path, agency: str) -> dict[bytes, SealingPrivateKey]:
         ConfigError: where it has none.
         SealingError: where one is damaged.
     """
-    folder = custody / "agencies" / agency
-    if not agency.replace("-", "").isalnum() or not folder.is_dir():
-        raise ConfigError(f"{custody} holds no agency {agency!r}; see the folders in {custody / 'agencies'}")
+    folder = agency_folder(custody, agency)
     keys = [load_sealing_key(path) for path in sorted(folder.glob("*.key"))]
     if not keys:
         raise ConfigError(f"{folder} holds no sealing key (*.key): nothing can be opened")
@@ -197,6 +210,8 @@ def _complain_of(receipt: Receipt) -> None:
 @click.option("--user", required=True, help="Who opens: a user name or badge number.")
 @click.option("--organisation", required=True, help="Whom the user works for.")
 @click.option("--purpose", required=True, help="One of the purposes that the operator authorised.")
+@click.option("--case", required=True, help="The case number; never a plate: it stands in the log.")
+@click.option("--by-plate", is_flag=True, help="Show one plate's records only; it is read from standard input.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of a table.")
 @click.option("--crops", type=click.Path(path_type=Path, file_okay=False), help="Write plate crops as ID.jpg here.")
 def open_records(
@@ -207,6 +222,8 @@ def open_records(
     user: str,
     organisation: str,
     purpose: str,
+    case: str,
+    by_plate: bool,
     as_json: bool,
     crops: Path | None,
 ) -> None:
@@ -219,23 +236,52 @@ def open_records(
     """
     if not as_json:
         require_rich()
-    who = Accessor(user=user, organisation=organisation, purpose=purpose)
+    who = Accessor(user=user, organisation=organisation, purpose=purpose, case=case)
     clock = WallClock()
     bundle = provision.published(custody, now_s=clock.now_ns() // NANOSECONDS)
     check_purpose(purpose, bundle.purposes)
-    keys = sealing_keys(custody, agency)
+    agency_folder(custody, agency)
     inbox = Inbox(custody / RECEIVED / agency)
     forget_past_days(inbox, clock)
     files = _chosen(inbox, records)
-    with MerkleLog(custody / ACCESS_LOG, clock) as ledger:
-        ids = dict.fromkeys(file.record_id for file in files)
-        query = f"agency {agency}: " + ("records named by id" if records else "all received records")
-        write_access(ledger, who, utc_text(clock.now_ns()), ids, query)
-    show(Opener(inbox, keys, bundle.nodes, clock).open(files), as_json=as_json, crops=crops)
+    text = f"agency {agency}: " + ("records named by id" if records else "all received records")
+    query = Query(
+        text=text + (" of one plate, which is sealed" if by_plate else ""),
+        records=list(dict.fromkeys(file.record_id for file in files)),
+        plate=_asked_plate() if by_plate else None,
+    )
+
+    def open_now() -> Opening:
+        keys = apart(custody, bundle, sealing_keys(custody, agency))
+        return Opener(inbox, keys, bundle.nodes, clock).open(files)
+
+    show(record_access(custody, clock, who, query, open_now), as_json=as_json, crops=crops)
+
+
+def apart(custody: Path, bundle: Bundle, keys: dict[bytes, SealingPrivateKey]) -> dict[bytes, SealingPrivateKey]:
+    """Return an agency's sealing keys, once they are shown to be no keys of the access log.
+
+    Raises:
+        ConfigError: where one key serves two ends.
+    """
+    signing = [bytes.fromhex(public_key(custody / role).keyval["public"]) for role in SIGNING_ROLES]
+    require_apart(
+        make_keys(custody), sealing=[key.public_bytes for key in keys.values()], signing=[*signing, *bundle.hold_keys]
+    )
+    return keys
+
+
+def _asked_plate() -> PlateText:
+    """Return the plate to look for. It is no option: a command's words stay in the shell's history."""
+    text = click.prompt("plate", err=True, prompt_suffix=": ")
+    try:
+        return PlateText("".join(text.split()).upper())
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def show(opening: Opening, *, as_json: bool, crops: Path | None) -> None:
-    """Print what was opened, and write its plate crops where a folder is named.
+    """Print what was opened, and write its plate crops where a folder is named; remind what a read is.
 
     Raises:
         ConflictError: where a record id has two contents.
@@ -243,6 +289,8 @@ def show(opening: Opening, *, as_json: bool, crops: Path | None) -> None:
     """
     written = _write_crops(opening.opened, crops) if crops else {}
     (_print_json if as_json else _print_table)(opening, written)
+    if opening.opened:
+        click.echo(f"reminder: {REMINDER}", err=True)
     if any(record.conflict for record in opening.opened):
         raise ConflictError("a record id is there with two contents (marked `conflict`): have its node's owner explain")
 

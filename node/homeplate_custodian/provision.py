@@ -60,6 +60,7 @@ from homeplate.trust.schema import (
 )
 from homeplate_custodian.authority import create_authority, issue_client
 from homeplate_custodian.bundle import ROLE_FOLDERS, first_root, publish
+from homeplate_custodian.expiring import UNTIL
 from homeplate_custodian.keyring import make_role_key
 from homeplate_custodian.roots import ROOT_ROLE, has_holders, set_threshold
 
@@ -180,7 +181,7 @@ def add_agency(
         sealing_keys=[_key_entry(key, now_s - DAY_SECONDS)],
     )
     file = _with_agency(custody, entry, checked=not unsafe_unchecked)
-    path = _save_key(custody, identifier, key)
+    path = _save_key(custody, identifier, key, entry.sealing_keys[0].not_after_s)
     _save(custody, REGISTRY_TARGET, file)
     return path
 
@@ -214,7 +215,7 @@ def add_key(custody: Path, identifier: str, *, now_s: int) -> Path:
     keys = [*kept, _key_entry(key, max(now_s, newest.not_after_s - DAY_SECONDS))]
     changed = [msgspec.structs.replace(one, sealing_keys=keys) if one is entry else one for one in draft.agencies]
     checked = _checked(RegistryFile(agencies=changed))
-    path = _save_key(custody, identifier, key)
+    path = _save_key(custody, identifier, key, keys[-1].not_after_s)
     _save(custody, REGISTRY_TARGET, checked)
     return path
 
@@ -228,9 +229,10 @@ def _key_entry(key: SealingPrivateKey, not_before_s: int) -> SealingKeyEntry:
     )
 
 
-def _save_key(custody: Path, identifier: str, key: SealingPrivateKey) -> Path:
+def _save_key(custody: Path, identifier: str, key: SealingPrivateKey, sealed_until_s: int) -> Path:
     path = custody / "agencies" / identifier / f"{key.key_id.hex()}.key"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_durably(path.with_suffix(UNTIL), f"{sealed_until_s}\n".encode())
     save_sealing_key(key, path)
     return path
 

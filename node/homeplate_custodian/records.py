@@ -1,13 +1,14 @@
 """Sealed records at the agency: kept as files, opened only after an access record is on disk.
 
-`Inbox` stores what `receive` accepted, once a record id. `open_records` writes who opens what and why (Civil Code
-1798.90.52: date and time, data elements, username, organisation, purpose) and syncs it before the first decryption.
+`Inbox` stores what `receive` accepted, once a record id. `Opener` opens; `access` writes who opens what and why, and
+syncs it, before the first private key is read.
 Nothing opens at or past its keep-until; its file is removed instead. What a node gave out for a hold opens until that
 hold's expiry.
 """
 
 import hashlib
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,7 +19,7 @@ from homeplate.domain.node import NodeEntry
 from homeplate.domain.record import DAY_SECONDS, Part, RecordHeader, RecordId
 from homeplate.errors import ConfigError, SealingError, StoreError
 from homeplate.policy.hold import in_window
-from homeplate.ports import Clock, Ledger
+from homeplate.ports import Clock
 from homeplate.sealing.envelope import MAX_RECORD_BYTES, decode
 from homeplate.sealing.facts import Facts, check_crop, check_header, decode_facts, unpad_crop
 from homeplate.sealing.keys import SealingPrivateKey
@@ -26,8 +27,7 @@ from homeplate.sealing.seal import open_sealed
 
 NANOSECONDS = 1_000_000_000
 _SUFFIX = ".rec"
-# The ids of one row: 100 of 32 digits and a comma stay below the 4096 characters that a ledger's field may have.
-_IDS_A_ROW = 100
+_CASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./_-]{0,63}\Z")
 
 
 class Stored(StrEnum):
@@ -145,20 +145,23 @@ class Inbox:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accessor:
-    """Who opens, for whom, and why. None may be blank; the purpose must be one that the operator authorised.
+    """Who opens, for whom, why, in which case. None may be blank; the purpose has to be authorised.
 
     Raises:
-        ConfigError: where one of them is blank.
+        ConfigError: where one of them is blank, or the case number is none.
     """
 
     user: str
     organisation: str
     purpose: str
+    case: str
 
     def __post_init__(self) -> None:
-        for name in ("user", "organisation", "purpose"):
+        for name in ("user", "organisation", "purpose", "case"):
             if not getattr(self, name).strip():
                 raise ConfigError(f"--{name} is blank: the access record needs it")
+        if not _CASE.match(self.case):
+            raise ConfigError("--case is a case number: 1 to 64 letters, digits, spaces and . / _ -; it is no plate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,32 +200,6 @@ def check_purpose(purpose: str, authorised: Collection[str]) -> None:
     if purpose not in authorised:
         known = "; ".join(sorted(authorised)) or "none"
         raise ConfigError(f"--purpose {purpose!r} is not authorised; the operator's list has: {known}")
-
-
-def write_access(ledger: Ledger, who: Accessor, when: str, records: Iterable[RecordId], query: str) -> None:
-    """Write the access record: who is about to open which records, and why. It is on disk once this returns.
-
-    Args:
-        ledger: the custody folder's access log.
-        who: username, organisation and purpose.
-        when: date and time in UTC, as text.
-        records: what is about to be opened.
-        query: the data elements by which they were chosen.
-
-    Raises:
-        StoreError: where it cannot be written: then nothing may be opened.
-    """
-    ids = [str(record) for record in records]
-    for start in range(0, max(1, len(ids)), _IDS_A_ROW):
-        ledger.append(
-            "records.opened",
-            date_time=when,
-            records=",".join(ids[start : start + _IDS_A_ROW]),
-            query=query,
-            user=who.user,
-            organisation=who.organisation,
-            purpose=who.purpose,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,14 +10,12 @@ from homeplate.domain.hold import Ground, Hold
 from homeplate.domain.record import Part
 from homeplate.errors import ConfigError, StoreError
 from homeplate.sealing.facts import CropReference, pad_crop
-from homeplate.store.ledger import MerkleLog
 from homeplate_custodian.records import (
     Accessor,
     Inbox,
     Opener,
     check_purpose,
     forget_past_days,
-    write_access,
 )
 from tests.custodian.sealed_kit import JPEG, NOW_S, PLATE, Node, new_key
 
@@ -149,44 +147,17 @@ def test_a_file_under_another_name_and_a_damaged_one_are_named_and_the_others_op
     assert len(result.unopened) == 2
 
 
-def test_the_access_record_has_its_five_fields_and_is_synced_before_anything_opens(tmp_path, node, key, clock):
-    record_id, _ = node.facts(key)
-    who = Accessor(user="badge 12", organisation="City of Somewhere", purpose="stolen-vehicle")
-    with MerkleLog(tmp_path / "access.log", clock) as ledger:
-        write_access(ledger, who, "2026-11-22T18:00:00Z", [record_id], "all received records")
-        (row,) = ledger.rows()
-    assert row.event == "records.opened"
-    assert row.fields == {
-        "date_time": "2026-11-22T18:00:00Z",
-        "records": str(record_id),
-        "query": "all received records",
-        "user": "badge 12",
-        "organisation": "City of Somewhere",
-        "purpose": "stolen-vehicle",
-    }
-
-
-def test_many_records_take_several_access_rows_and_none_is_left_out(tmp_path, clock):
-    ids = [Node().facts(new_key())[0] for _ in range(250)]
-    who = Accessor(user="u", organisation="o", purpose="p")
-    with MerkleLog(tmp_path / "access.log", clock) as ledger:
-        write_access(ledger, who, "t", ids, "all")
-        rows = list(ledger.rows())
-    assert len(rows) == 3
-    assert ",".join(str(row.fields["records"]) for row in rows) == ",".join(map(str, ids))
-
-
-def test_a_look_that_finds_nothing_is_an_access_too(tmp_path, clock):
-    with MerkleLog(tmp_path / "access.log", clock) as ledger:
-        write_access(ledger, Accessor(user="u", organisation="o", purpose="p"), "t", [], "all")
-        assert ledger.size == 1
-
-
-@pytest.mark.parametrize("blank", ["user", "organisation", "purpose"])
+@pytest.mark.parametrize("blank", ["user", "organisation", "purpose", "case"])
 def test_a_blank_field_is_refused_by_name(blank):
-    fields = {"user": "u", "organisation": "o", "purpose": "p"} | {blank: "  "}
+    fields = {"user": "u", "organisation": "o", "purpose": "p", "case": "26-1"} | {blank: "  "}
     with pytest.raises(ConfigError, match=f"--{blank}"):
         Accessor(**fields)
+
+
+@pytest.mark.parametrize("case", ["x" * 65, "26-1\n", "-26", "case\x1b", "é"])
+def test_what_is_no_case_number_is_refused(case):
+    with pytest.raises(ConfigError, match="--case is a case number"):
+        Accessor(user="u", organisation="o", purpose="p", case=case)
 
 
 def test_a_purpose_that_the_operator_did_not_authorise_is_refused():

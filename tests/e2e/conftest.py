@@ -49,7 +49,7 @@ class Deployment:
 
     def open(self):
         """Open all that was received; return the facts."""
-        who = ["--user", "u", "--organisation", "o", "--purpose", PURPOSE]
+        who = ["--user", "u", "--organisation", "o", "--purpose", PURPOSE, "--case", "26-1"]
         text = self.custodian("open", self.stage.custody, "--agency", AGENCY, *who, "--json")
         return [json.loads(line) for line in text.splitlines()]
 

@@ -20,7 +20,18 @@ from tests.integration.watch import watching
 
 
 def opened(estate, *arguments):
-    who = ("--agency", AGENCY, "--user", "badge 12", "--organisation", "City", "--purpose", "stolen-vehicle")
+    who = (
+        "--agency",
+        AGENCY,
+        "--user",
+        "badge 12",
+        "--organisation",
+        "City",
+        "--purpose",
+        "stolen-vehicle",
+        "--case",
+        "26-1",
+    )
     result = CliRunner().invoke(open_records, [str(estate.custody), *who, "--json", *arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return [json.loads(line) for line in result.stdout.splitlines()]
@@ -69,7 +80,7 @@ def test_nothing_opens_where_the_access_record_cannot_be_written(estate):
     estate.put()
     deliver(estate, 1)
     (estate.custody / "access.log").mkdir()
-    who = ["--agency", AGENCY, "--user", "u", "--organisation", "o", "--purpose", "stolen-vehicle"]
+    who = ["--agency", AGENCY, "--user", "u", "--organisation", "o", "--purpose", "stolen-vehicle", "--case", "26-1"]
     result = CliRunner().invoke(open_records, [str(estate.custody), *who])
     assert isinstance(result.exception, StoreError)
     assert PLATE not in result.output
@@ -78,7 +89,7 @@ def test_nothing_opens_where_the_access_record_cannot_be_written(estate):
 def test_the_table_shows_what_was_read(estate):
     estate.put()
     deliver(estate, 1)
-    who = ["--agency", AGENCY, "--user", "u", "--organisation", "o", "--purpose", "stolen-vehicle"]
+    who = ["--agency", AGENCY, "--user", "u", "--organisation", "o", "--purpose", "stolen-vehicle", "--case", "26-1"]
     result = CliRunner().invoke(open_records, [str(estate.custody), *who], catch_exceptions=False)
     assert PLATE in result.stdout
     assert "0.98" in result.stdout

@@ -27,6 +27,8 @@ from homeplate.sealing.facts import PLAINTEXT_SIZES, pad, unpad
 from homeplate.sealing.keys import PUBLIC_BYTES, SealingPrivateKey, check_sealing_key, hybrid_parts
 
 HOT_LIST_LABEL = b"homeplate/v1/hot-list\n"
+ACCESS_LABEL = b"homeplate/v1/access\n"
+ACCESS_BYTES = 2048
 MAX_HOT_LIST_BYTES = 1 << 24
 _MIN_HOT_LIST_BYTES = 1 << 12
 
@@ -164,6 +166,39 @@ def open_hot_list(blob: bytes, private: SealingPrivateKey) -> bytes:
     plaintext = None if too_long else _decrypt(private, blob[len(HOT_LIST_LABEL) :], HOT_LIST_LABEL)
     if plaintext is None:
         raise UnopenedError("the hot list does not open with this node's key; ask for a bundle made for this node")
+    return unpad(plaintext)
+
+
+def seal_access(content: bytes, public: bytes, context: bytes) -> bytes:
+    """Seal what an access record says of plates to the reviewer's key (X25519, 32 raw bytes), padded to 2048 bytes.
+
+    Args:
+        content: the plates, at most 2044 bytes.
+        public: the reviewer's key.
+        context: the row that it stands in: moved to another row it does not open.
+
+    Raises:
+        SealingError: where it is too long.
+        RecipientError: where the key is none.
+    """
+    if len(content) > ACCESS_BYTES - 4:
+        raise SealingError(f"an access record seals {ACCESS_BYTES - 4} bytes at most, not {len(content)}")
+    return _encrypt(KemKind.X25519, public, pad(content, ACCESS_BYTES), ACCESS_LABEL + context)
+
+
+def open_access(sealed: bytes, private: SealingPrivateKey, context: bytes) -> bytes:
+    """Return what `seal_access` sealed.
+
+    Raises:
+        RecipientError: where `private` is no X25519 key.
+        UnopenedError: where it is sealed to another key, altered, or of another row.
+        ContentsError: where its padding is wrong.
+    """
+    if private.kem is not KemKind.X25519:
+        raise RecipientError("what an access record seals opens with an X25519 key only")
+    plaintext = _decrypt(private, sealed, ACCESS_LABEL + context)
+    if plaintext is None:
+        raise UnopenedError("the access record's seal does not open with this key, or is not of this row")
     return unpad(plaintext)
 
 
