@@ -7,16 +7,22 @@ import click
 
 from homeplate.clock import NANOSECONDS, WallClock, utc_text
 from homeplate.errors import ConfigError, LedgerError
-from homeplate.sealing.keys import load_sealing_key
+from homeplate.policy.allowlist import recipients, sealing_key
+from homeplate.policy.recovery import recovery_recipient, recovery_text
+from homeplate.sealing.keys import load_sealing_key, write_new
+from homeplate.sealing.seal import open_recovery, seal_recovery
 from homeplate.store.ledger import Line, Row, read_lines
+from homeplate.trust.files import read_bounded, write_durably
+from homeplate_custodian import provision
 from homeplate_custodian.access import ACCESS_LOG, KEYS, SHOWN, note, plates_of, read_keys
 from homeplate_custodian.audit import DONE, ages, draw, standing
 from homeplate_custodian.commands_records import RECEIVED, agency_folder
-from homeplate_custodian.expiring import EXPIRED, EXPIRING, DatedKey, dated_keys, destroy
+from homeplate_custodian.expiring import EXPIRED, EXPIRING, RECOVERY, DatedKey, dated_keys, destroy
 from homeplate_custodian.records import Inbox, forget_past_days
 from homeplate_custodian.verify import LogReport, verify_ledger
 
 _CUSTODY = click.argument("custody", type=click.Path(path_type=Path, file_okay=False, exists=True))
+MAX_RECOVERY_BYTES = 4096
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 _JSON = click.option("--json", "as_json", is_flag=True, help="JSON in place of lines.")
 
@@ -231,3 +237,38 @@ def chosen(found: list[DatedKey], now_s: int, key_id: str | None, by: str, early
     if reason is not None and early is None:
         raise ConfigError(f"key {key_id} stays: {reason}; --early REASON destroys it before its time")
     return named
+
+
+@keys.command("recovery")
+@_CUSTODY
+@click.option("--agency", required=True, help="The agency's identifier in the registry.")
+@click.option("--by", required=True, help="Who makes the copies.")
+def keys_recovery(custody: Path, agency: str, by: str) -> None:
+    """Seal a copy of each private key to the recovery recipient that the published rules name.
+
+    `keys expire` destroys the copies with their keys, as long as they lie here.
+    """
+    clock = WallClock()
+    now_s = clock.now_ns() // NANOSECONDS
+    bundle = provision.published(custody, now_s=now_s)
+    known = recipients(bundle.registry, bundle.allowlist, bundle.jurisdiction, now_s, unregistered=bundle.unregistered)
+    recipient = recovery_recipient(bundle.recovery, known)
+    to = None if recipient is None else sealing_key(recipient.agency, now_s)
+    if to is None or bundle.recovery == agency or not by.strip():
+        raise ConfigError(f"no copy was made: {recovery_text(bundle.recovery, known)} See `bundle recovery`, and --by")
+    for key in _keys(custody, agency, clock):
+        said: dict[str, str | bool] = {"agency": agency, "key": key.key_id, "by": by, "to": str(bundle.recovery)}
+        note(custody, clock, "key.recovery-copy", **said)
+        sealed = seal_recovery(read_bounded(key.path, MAX_RECOVERY_BYTES), to)
+        write_durably(key.path.with_suffix(RECOVERY), sealed, mode=0o600)
+        click.echo(f"{key.path.with_suffix(RECOVERY)}: sealed to {bundle.recovery}")
+
+
+@keys.command("recover")
+@click.argument("copy", type=_FILE)
+@click.option("--key", "private", type=_FILE, required=True, help="The recovery recipient's private sealing key.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The recovered key's file.")
+def keys_recover(copy: Path, private: Path, out: Path) -> None:
+    """Open a recovery COPY with the recovery recipient's key; put the result back into the agency's folder."""
+    write_new(out, open_recovery(read_bounded(copy, MAX_RECOVERY_BYTES), load_sealing_key(private)))
+    click.echo(f"{out}: key {load_sealing_key(out).key_id.hex()}")

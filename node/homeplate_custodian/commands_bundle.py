@@ -54,6 +54,17 @@ def source_remove(custody: Path, identifier: str) -> None:
     provision.remove_bundle_source(custody, identifier)
 
 
+@bundle.command("recovery")
+@_CUSTODY
+@click.argument("identifier", required=False)
+@click.option("--nobody", is_flag=True, help="Name nobody: a lost key is lost.")
+def bundle_recovery(custody: Path, identifier: str | None, nobody: bool) -> None:  # noqa: FBT001 - click's way
+    """Name the recipient that may hold copies of the agencies' private keys; the public policy says so."""
+    if nobody == (identifier is not None):
+        raise ConfigError("give a recipient's identifier, or --nobody")
+    provision.set_recovery(custody, identifier)
+
+
 @bundle.command("models")
 @_CUSTODY
 @click.argument("manifests", nargs=-1, type=click.Path(path_type=Path, dir_okay=False, exists=True))

@@ -15,6 +15,7 @@ from homeplate.domain.record import DAY_SECONDS, NANOSECONDS, Part, StorageClass
 from homeplate.domain.rules import Trigger
 from homeplate.errors import ConfigError
 from homeplate.policy.allowlist import recipients
+from homeplate.policy.recovery import recovery_text
 from homeplate.policy.retention import duration_s
 from homeplate.trust.bundle import Bundle
 from homeplate.trust.enrolment import MAX_REQUEST_BYTES, fingerprint, read_request
@@ -375,6 +376,7 @@ def describe(found: Bundle, now_s: int) -> list[str]:
         f" {'+'.join(sorted(rule.parts))}; {rule.purpose}"
         for rule in found.rules
     ]
+    lines.append(f"recovery {recovery_text(found.recovery, known)}")
     lines += [f"source   {name}: nodes ask its broker for the next bundle" for name in found.bundle_sources]
     lines += [f"models   {digest.hex()}" for digest in sorted(found.model_manifests or ())]
     lines += [

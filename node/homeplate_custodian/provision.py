@@ -440,6 +440,16 @@ def remove_bundle_source(custody: Path, identifier: str) -> None:
     _save(custody, RULES_TARGET, msgspec.structs.replace(draft, bundle_sources=left))
 
 
+def set_recovery(custody: Path, identifier: str | None) -> None:
+    """Name the recovery recipient; None takes it away.
+
+    Raises:
+        TrustError: where the identifier is none.
+    """
+    draft = _load(custody, RULES_TARGET, RulesFile)
+    _save(custody, RULES_TARGET, _checked(msgspec.structs.replace(draft, recovery=identifier)))
+
+
 def set_models(custody: Path, manifests: Sequence[bytes]) -> None:
     """Name the models that nodes may run, in place of those named before.
 

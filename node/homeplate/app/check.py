@@ -15,6 +15,7 @@ from homeplate.errors import ConfigError, HomeplateError, ModelError
 from homeplate.policy.allowlist import recipients
 from homeplate.policy.disclosure import check_narrowing
 from homeplate.policy.expiry import WARN_DAYS, endings
+from homeplate.policy.recovery import recovery_text
 from homeplate.policy.retention import review_due
 from homeplate.sealing.keys import load_sealing_key, load_signing_key
 from homeplate.sealing.slots import require_in_place, require_memory_backed
@@ -199,5 +200,6 @@ def describe_bundle(config: Config) -> Iterator[str]:
     who = recipients(bundle.registry, bundle.allowlist, bundle.jurisdiction, now_s, unregistered=bundle.unregistered)
     for identifier, recipient in sorted(who.allowed.items()):
         yield f"recipient {identifier}: {recipient.agency.legal_name} ({recipient.grant.need})"
+    yield recovery_text(bundle.recovery, who)
     for identifier, reason in sorted(who.refused.items()):
         yield f"refused {identifier}: {reason}"

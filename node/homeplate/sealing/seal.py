@@ -29,6 +29,8 @@ from homeplate.sealing.keys import PUBLIC_BYTES, SealingPrivateKey, check_sealin
 HOT_LIST_LABEL = b"homeplate/v1/hot-list\n"
 ACCESS_LABEL = b"homeplate/v1/access\n"
 ACCESS_BYTES = 2048
+RECOVERY_LABEL = b"homeplate/v1/recovery\n"
+_RECOVERY_BYTES = 512
 MAX_HOT_LIST_BYTES = 1 << 24
 _MIN_HOT_LIST_BYTES = 1 << 12
 
@@ -199,6 +201,41 @@ def open_access(sealed: bytes, private: SealingPrivateKey, context: bytes) -> by
     plaintext = _decrypt(private, sealed, ACCESS_LABEL + context)
     if plaintext is None:
         raise UnopenedError("the access record's seal does not open with this key, or is not of this row")
+    return unpad(plaintext)
+
+
+def seal_recovery(key_file: bytes, recipient: SealingKey) -> bytes:
+    """Seal a private key's file to the recovery recipient: label, its key's id, HPKE ciphertext.
+
+    Raises:
+        SealingError: where it is too long.
+        RecipientError: where the recipient's key is not what its id names.
+    """
+    if len(key_file) > _RECOVERY_BYTES - 4:
+        raise SealingError("that is too long for a sealing key's file")
+    check_sealing_key(recipient)
+    label = RECOVERY_LABEL + recipient.key_id
+    return label + _encrypt(recipient.kem, recipient.public, pad(key_file, _RECOVERY_BYTES), label)
+
+
+def open_recovery(blob: bytes, private: SealingPrivateKey) -> bytes:
+    """Return the key file that `seal_recovery` sealed.
+
+    Raises:
+        VersionError: where the blob is none of this version.
+        RecipientError: where it is sealed to another key.
+        UnopenedError: where it was altered.
+    """
+    if not blob.startswith(RECOVERY_LABEL):
+        raise VersionError("that is no recovery copy of a key of a version that this program knows")
+    label = blob[: len(RECOVERY_LABEL) + len(private.key_id)]
+    if label != RECOVERY_LABEL + private.key_id:
+        raise RecipientError(
+            f"the recovery copy is sealed to the key {label[len(RECOVERY_LABEL) :].hex()}, not this one"
+        )
+    plaintext = _decrypt(private, blob[len(label) :], label)
+    if plaintext is None:
+        raise UnopenedError("the recovery copy does not open with the key that it names: it was altered")
     return unpad(plaintext)
 
 

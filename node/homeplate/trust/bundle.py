@@ -64,6 +64,7 @@ class Bundle:
         hold_keys: whose signature makes or ends an evidence hold, raw Ed25519; from the operator.
         retention_profile, retention_reviewed_on: what caps the rules, and the day of the operator's review ("": never).
         bundle_sources: recipients whose brokers are asked for the next bundle; from the operator.
+        recovery: the recipient that may hold sealed copies of private keys; None where nobody may; from the operator.
         model_manifests: SHA-256 of the manifests of models that may run here; None where the operator names none.
         registry_body, operator_body: who the root says the two signers are.
         independent: False where one body holds both roles, or the operator holds a key of the root, which only a root
@@ -83,6 +84,7 @@ class Bundle:
     retention_profile: Profile | None
     retention_reviewed_on: str
     bundle_sources: tuple[str, ...]
+    recovery: str | None
     model_manifests: frozenset[bytes] | None
     nodes: tuple[NodeEntry, ...]
     hot_list_sealed: bytes | None = field(repr=False)
@@ -256,6 +258,7 @@ def _believed(verified: Verified, pseudonym: bytes | None) -> Bundle:
         retention_profile=rules.retention_profile,
         retention_reviewed_on=rules.retention_reviewed_on,
         bundle_sources=tuple(dict.fromkeys(rules.bundle_sources)),
+        recovery=rules.recovery,
         model_manifests=_manifests(targets),
         nodes=contents.nodes(decode(targets[NODES_TARGET], NodesFile, NODES_TARGET)),
         hot_list_sealed=None if pseudonym is None else targets.get(hot_list_target(pseudonym)),

@@ -117,6 +117,8 @@ class RulesFile(Entry, frozen=True, kw_only=True):
     """Public keys (raw Ed25519) whose holder may sign evidence holds and releases; none: nobody may."""
     bundle_sources: Annotated[list[Identifier], msgspec.Meta(max_length=8)] = []
     """Recipients whose brokers nodes ask for the next bundle; none: a person brings it."""
+    recovery: Identifier | None = None
+    """A recipient that may hold copies of the agencies' private keys, sealed to it; None: nobody may."""
     retention_profile: Profile | None = None
     """Caps every rule's retention; None leaves the cap that all rules have."""
     retention_reviewed_on: Annotated[str, msgspec.Meta(pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?\Z")] = ""
