@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -67,22 +68,27 @@ def test_the_bundle_service_has_no_network_and_writes_where_only_it_has_to():
 
 
 @pytest.fixture
-def owned(tmp_path, simulation_node):
+def public():
+    """A folder that every user may enter; pytest's own it closes again whenever another run begins."""
+    with tempfile.TemporaryDirectory(prefix="homeplate-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def owned(public, simulation_node):
     """A node whose folders belong to whom sysusers and tmpfiles say, and each user's number."""
     if os.geteuid() != 0:
         pytest.skip("making files of other users needs root")
-    root = tmp_path / "root"
+    root = public / "root"
     data = root / "var" / "lib" / "homeplate"
     data.parent.mkdir(parents=True)
     (root / "etc").mkdir()
     shutil.copytree(simulation_node.paths.data, data, symlinks=True)
     run(tool("systemd-sysusers"), f"--root={root}", FOLDER / "homeplate-bundle.sysusers.conf")
     run(tool("systemd-tmpfiles"), f"--root={root}", "--create", FOLDER / "homeplate-bundle.tmpfiles.conf")
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-            parent.chmod(0o755)
-    config = tmp_path / "owned.toml"
-    config.write_text(f'[node]\ndata_dir = "{data}"\nruntime_dir = "{tmp_path}"\n')
+    config = public / "owned.toml"
+    config.write_text(f'[node]\ndata_dir = "{data}"\nruntime_dir = "{public}"\n')
     lines = [line.split(":") for line in (root / "etc" / "passwd").read_text().splitlines()]
     groups = [line.split(":") for line in (root / "etc" / "group").read_text().splitlines()]
     numbers = {line[0]: int(line[2]) for line in lines}
@@ -124,11 +130,13 @@ def require_readable(owned):
         pytest.skip("another user cannot read this project's folder")
 
 
-def test_the_service_s_user_puts_a_bundle_in_force_that_uplink_s_user_left_and_can_read_no_key(owned, simulation_node):
+def test_the_service_s_user_puts_a_bundle_in_force_that_uplink_s_user_left_and_can_read_no_key(
+    owned, public, simulation_node
+):
     data, _, users, _ = owned
     require_readable(owned)
     before = load_bundle(data / "bundle", stage.now_s() * 10**9).version
-    folder = provision.publish_bundle(simulation_node.custody, now_s=stage.now_s())
+    folder = shutil.copytree(provision.publish_bundle(simulation_node.custody, now_s=stage.now_s()), public / "stick")
     leave = "import sys; from pathlib import Path; from homeplate.trust import inbox, packed; "
     leave += "inbox.hand_in(Path(sys.argv[1]), packed.pack(Path(sys.argv[2])), 'arrived-x')"
     left = as_user(owned, "homeplate-uplink", *python(), "-c", leave, data / "inbox", folder)
