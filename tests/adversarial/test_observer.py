@@ -24,10 +24,10 @@ def table(draw, count, shift):
 
 def test_classifiers_find_a_planted_difference_and_none_where_there_is_none():
     draw = np.random.default_rng(3)
-    planted = observer._judged(*table(draw, 400, 3.0))
+    planted = observer._judged(*table(draw, 400, 3.0), draw)
     assert planted["tells_apart"]
     assert min(planted["accuracy"].values()) > 0.7
-    nothing = observer._judged(*table(draw, 400, 0.0))
+    nothing = observer._judged(*table(draw, 400, 0.0), draw)
     assert not nothing["tells_apart"]
 
 
