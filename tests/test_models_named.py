@@ -48,7 +48,9 @@ def test_check_and_a_start_refuse_models_that_the_bundle_does_not_name(simulatio
 def test_a_bundle_that_names_other_models_than_run_ends_what_they_may_see(simulation_node):
     paths = simulation_node.paths
     identity = load_identity(paths)
-    terms = InstalledTerms(simulation_node.load(), paths, identity, WallClock(), manifest_sha256=OURS)
+    terms = InstalledTerms(
+        simulation_node.load(), paths, identity, WallClock(), cameras=["lane-1"], manifest_sha256=OURS
+    )
     assert terms().demo
     named(simulation_node, bytes(32))
     for _ in range(2):

@@ -12,6 +12,7 @@ from homeplate.errors import ConfigError, HomeplateError
 from homeplate_custodian.commands_access import audit, keys
 from homeplate_custodian.commands_bundle import bundle, sign
 from homeplate_custodian.commands_hold import hold
+from homeplate_custodian.commands_policy import policy
 from homeplate_custodian.commands_provision import broker, enrol, init, key, rule
 from homeplate_custodian.commands_records import open_records, receive
 from homeplate_custodian.commands_retention import profile, reviewed
@@ -38,7 +39,7 @@ def main() -> None:
     """Keys, enrolment, bundles, receiving and opening records, verifying ledgers."""
 
 
-for _command in (init, key, sign, broker, enrol, bundle, receive, open_records, audit, keys, verify, hold):
+for _command in (init, key, sign, broker, enrol, bundle, receive, open_records, audit, keys, verify, hold, policy):
     main.add_command(_command)
 for _command in (profile, reviewed):
     rule.add_command(_command)

@@ -34,12 +34,15 @@ from homeplate.trust.metadata import (
     MODELS_TARGET,
     NODES_TARGET,
     OPERATOR,
+    PLACES_TARGET,
+    POLICY_TARGET,
     REGISTRY,
     REGISTRY_TARGET,
     RULES_TARGET,
     hot_list_target,
     root_mark,
 )
+from homeplate.trust.places import PlacesFile, places
 from homeplate.trust.schema import (
     AgencyEntry,
     AllowlistFile,
@@ -49,6 +52,8 @@ from homeplate.trust.schema import (
     ModelsFile,
     NodeFileEntry,
     NodesFile,
+    PolicyFile,
+    PositionEntry,
     RegistryFile,
     RootMark,
     RuleEntry,
@@ -74,6 +79,8 @@ _DRAFTS = {
     RULES_TARGET: OPERATOR,
     NODES_TARGET: OPERATOR,
     MODELS_TARGET: OPERATOR,
+    POLICY_TARGET: OPERATOR,
+    PLACES_TARGET: OPERATOR,
 }
 _File = TypeVar("_File", bound=Entry)
 
@@ -468,6 +475,65 @@ def set_models(custody: Path, manifests: Sequence[bytes]) -> None:
         (custody / OPERATOR / MODELS_TARGET).unlink(missing_ok=True)
 
 
+def set_usage(custody: Path, file: PolicyFile) -> None:
+    """Draft the usage policy, in place of the one before.
+
+    Raises:
+        TrustError: where a field is none.
+    """
+    mark_of(custody)
+    checked = _checked(file)
+    contents.usage(checked)
+    _save(custody, POLICY_TARGET, checked)
+
+
+def usage_draft(custody: Path) -> PolicyFile:
+    """Return the drafted usage policy; a blank one where there is none."""
+    mark_of(custody)
+    if not (custody / OPERATOR / POLICY_TARGET).exists():
+        return PolicyFile()
+    return _load(custody, POLICY_TARGET, PolicyFile)
+
+
+def set_places(custody: Path, file: PlacesFile) -> int:
+    """Draft the sensitive places, in place of those before; return how many there are.
+
+    Raises:
+        TrustError: where a place is none, by name.
+    """
+    mark_of(custody)
+    checked = _checked(file)
+    count = len(places(checked))
+    _save(custody, PLACES_TARGET, checked)
+    return count
+
+
+def set_position(
+    custody: Path, pseudonym: str, *, latitude_deg: float, longitude_deg: float, camera: str | None = None
+) -> None:
+    """Draft where a node stands, or where a camera of it stands that is elsewhere. Degrees, WGS84.
+
+    Raises:
+        ConfigError: where the node is not enrolled.
+        TrustError: where it has no such camera, or that is no position.
+    """
+    draft = _load(custody, NODES_TARGET, NodesFile)
+    if all(entry.pseudonym != pseudonym for entry in draft.nodes):
+        raise ConfigError(f"no node {pseudonym} is enrolled; `bundle show` lists them")
+    where = PositionEntry(latitude_deg=latitude_deg, longitude_deg=longitude_deg)
+    nodes = [
+        entry
+        if entry.pseudonym != pseudonym
+        else msgspec.structs.replace(entry, position=where)
+        if camera is None
+        else msgspec.structs.replace(entry, camera_positions=entry.camera_positions | {camera: where})
+        for entry in draft.nodes
+    ]
+    checked = _checked(NodesFile(nodes=nodes))
+    contents.nodes(checked)
+    _save(custody, NODES_TARGET, checked)
+
+
 def enrol(custody: Path, request_json: bytes, *, now_s: int, days: int = NODE_DAYS) -> str:
     """Draft a node's entry from its request, and return its client certificate as PEM.
 
@@ -490,8 +556,14 @@ def enrol(custody: Path, request_json: bytes, *, now_s: int, days: int = NODE_DA
     draft = _load(custody, NODES_TARGET, NodesFile)
     others = []
     for node in draft.nodes:
-        renewed = msgspec.structs.replace(entry, not_before_s=node.not_before_s)
-        if msgspec.structs.replace(node, not_after_s=entry.not_after_s, cameras=entry.cameras) == renewed:
+        stands = {camera: where for camera, where in node.camera_positions.items() if camera in entry.cameras}
+        renewed = msgspec.structs.replace(
+            entry, not_before_s=node.not_before_s, position=node.position, camera_positions=stands
+        )
+        kept = msgspec.structs.replace(
+            node, not_after_s=entry.not_after_s, cameras=entry.cameras, camera_positions=stands
+        )
+        if kept == renewed:
             entry = renewed  # what it signed since it was enrolled first goes on counting
         else:
             others.append(node)
@@ -550,7 +622,9 @@ def publish_bundle(custody: Path, *, now_s: int) -> Path:
         ALLOWLIST_TARGET: encode(allowlist),
         RULES_TARGET: encode(rules),
         NODES_TARGET: encode(nodes),
-        **_models(custody),
+        **_optional(custody, MODELS_TARGET, ModelsFile),
+        **_optional(custody, POLICY_TARGET, PolicyFile),
+        **_optional(custody, PLACES_TARGET, PlacesFile),
         **_hot_lists(custody, nodes, now_s),
     }
     return publish(custody, now_s, {REGISTRY_TARGET: encode(registry)}, operator)
@@ -584,10 +658,8 @@ def mark_of(custody: Path) -> RootMark:
     return root_mark(root)
 
 
-def _models(custody: Path) -> dict[str, bytes]:
-    if not (custody / OPERATOR / MODELS_TARGET).exists():
-        return {}
-    return {MODELS_TARGET: encode(_load(custody, MODELS_TARGET, ModelsFile))}
+def _optional(custody: Path, name: str, kind: type[Entry]) -> dict[str, bytes]:
+    return {name: encode(_load(custody, name, kind))} if (custody / OPERATOR / name).exists() else {}
 
 
 def _hot_lists(custody: Path, nodes: NodesFile, now_s: int) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ from functools import partial
 
 import cv2
 
+from homeplate.app.conditions import require_policy
 from homeplate.app.models import opened_models, require_named
 from homeplate.app.node import Identity, Paths, load_identity, open_slots, require_road
 from homeplate.camera import identity as identity_of
@@ -105,12 +106,22 @@ class InstalledTerms:
         paths: the node's.
         identity: the node.
         clock: node time.
+        cameras: the sources that run.
         manifest_sha256: of the models that run.
     """
 
     def __init__(
-        self, config: Config, paths: Paths, identity: Identity, clock: Clock, *, manifest_sha256: bytes
+        self,
+        config: Config,
+        paths: Paths,
+        identity: Identity,
+        clock: Clock,
+        *,
+        cameras: Sequence[str],
+        manifest_sha256: bytes,
     ) -> None:
+        self._identity = identity
+        self._cameras = tuple(cameras)
         self._manifest_sha256 = manifest_sha256
         self._narrowing = narrowing(config.narrow)
         self._bundle = InstalledBundle(paths.bundle, pseudonym=identity.raw)
@@ -122,7 +133,8 @@ class InstalledTerms:
         """Return the terms at this moment.
 
         Raises:
-            TrustError: where no bundle or no hot list that it promises is in force, or it names other models.
+            TrustError: where no bundle or no hot list that it promises is in force, it names other models, its usage
+                policy lacks a part, or a camera stands in a sensitive place.
             ConfigError: where the configuration would widen the signed rules.
             SealingError: where the hot list does not open with this node's key.
         """
@@ -134,6 +146,7 @@ class InstalledTerms:
 
     def _terms(self, bundle: Bundle, now_s: int) -> Terms:
         require_named(bundle, self._manifest_sha256)
+        require_policy(bundle, self._identity.raw, self._cameras, now_s)
         try:
             check_narrowing(bundle.rules, self._narrowing)
         except ValueError as error:
@@ -199,7 +212,8 @@ def build_capture(
     identity = load_identity(paths)
     cv2.setNumThreads(config.models.threads)  # OpenCV would take every core, the uplink's and the camera's too
     models = opened_models(config)
-    terms = InstalledTerms(config, paths, identity, clock, manifest_sha256=models.manifest_sha256)
+    cameras = [source.name for source in sources]
+    terms = InstalledTerms(config, paths, identity, clock, cameras=cameras, manifest_sha256=models.manifest_sha256)
     terms()  # a node without a bundle in force, or with other models than it names, must not start
     feeds = _feeds(models, sources, clock.now_ns(), identify)
     slots = {storage: open_slots(paths, storage, check=not identity.simulation) for storage in StorageClass}

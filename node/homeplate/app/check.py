@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from homeplate.app.bundle import last_refusal
+from homeplate.app.conditions import require_policy
 from homeplate.app.node import Identity, Paths, load_identity
 from homeplate.clock import NANOSECONDS, SystemClock, utc_text
 from homeplate.config import Config, narrowing, source_settings
@@ -136,6 +137,7 @@ def _bundle(config: Config, paths: Paths, warn_days: int) -> Iterator[str]:
         yield f"note: {due}: review it, then `homeplate-custodian bundle rule reviewed`"
     if who.nobody:
         yield f"note: nobody may receive: {who.nobody}"
+    require_policy(bundle, pseudonym, [section.name for section in config.source], now_s)
 
 
 def _egress(paths: Paths) -> Iterator[str]:

@@ -1,6 +1,9 @@
 """The fourth target of the bundle: which nodes exist. Receivers and verifiers trust only that."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from homeplate.domain.place import Position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +18,8 @@ class NodeEntry:
         cameras: the sources that it may have.
         not_before_s, not_after_s: seconds since 1970 between which its signatures count.
         revoked: True where nothing it signs counts any more.
+        position: where it stands; None where the operator signed none.
+        camera_positions: where a camera of it stands that is elsewhere, by the camera's name.
     """
 
     pseudonym: bytes
@@ -25,3 +30,5 @@ class NodeEntry:
     not_before_s: int
     not_after_s: int
     revoked: bool = False
+    position: Position | None = None
+    camera_positions: Mapping[str, Position] = field(default_factory=dict)

@@ -15,8 +15,10 @@ from tuf.api.metadata import Metadata, Root
 
 from homeplate.domain.agency import Agency, Grant
 from homeplate.domain.node import NodeEntry
+from homeplate.domain.place import SensitivePlace
 from homeplate.domain.profiles import Profile
 from homeplate.domain.rules import Rule
+from homeplate.domain.usage import UsagePolicy
 from homeplate.errors import TrustError
 from homeplate.trust import contents
 from homeplate.trust.agencies import agencies
@@ -28,7 +30,10 @@ from homeplate.trust.metadata import (
     NODES_TARGET,
     NOT_SIGNED,
     OPERATOR_TARGETS,
+    OPTIONAL_TARGETS,
     PINNED_ROOT,
+    PLACES_TARGET,
+    POLICY_TARGET,
     REGISTRY_TARGET,
     RULES_TARGET,
     TIMESTAMP,
@@ -39,8 +44,17 @@ from homeplate.trust.metadata import (
     refused,
     root_mark,
 )
+from homeplate.trust.places import PlacesFile, places
 from homeplate.trust.reasons import NamedTrustError, naming
-from homeplate.trust.schema import AllowlistFile, ModelsFile, NodesFile, RegistryFile, RulesFile, decode
+from homeplate.trust.schema import (
+    AllowlistFile,
+    ModelsFile,
+    NodesFile,
+    PolicyFile,
+    RegistryFile,
+    RulesFile,
+    decode,
+)
 
 ONE_BODY = (
     "holds the registry's and the operator's role, or a key of the root: this node cannot prove that its recipients are"
@@ -58,6 +72,8 @@ class Bundle:
         root_version, version: of the root and of the timestamp.
         registry: agencies; `unregistered`: for each other entry's identifier why it can be none.
         allowlist, rules, purposes, nodes: from the operator.
+        policy: the operator's usage policy, blank parts included.
+        places: sensitive areas, in which no node reads.
         hot_list_sealed: this node's list as `sealing.seal.open_hot_list` takes it; None where it has none.
         expires_s: the first second (since 1970) at which it no longer counts.
         ends_s: the same for each role's part of it.
@@ -87,6 +103,8 @@ class Bundle:
     recovery: str | None
     model_manifests: frozenset[bytes] | None
     nodes: tuple[NodeEntry, ...]
+    policy: UsagePolicy
+    places: tuple[SensitivePlace, ...]
     hot_list_sealed: bytes | None = field(repr=False)
     expires_s: int
     ends_s: Mapping[str, int]
@@ -227,7 +245,7 @@ def install_bundle(source: Path, installed: Path, now_ns: int, *, pseudonym: byt
 
 def _wanted(pseudonym: bytes | None) -> list[str]:
     lists = [] if pseudonym is None else [hot_list_target(pseudonym)]
-    return [REGISTRY_TARGET, *OPERATOR_TARGETS, MODELS_TARGET, *lists]
+    return [REGISTRY_TARGET, *OPERATOR_TARGETS, *OPTIONAL_TARGETS, *lists]
 
 
 def _bundle(verified: Verified, pseudonym: bytes | None) -> Bundle:
@@ -261,6 +279,8 @@ def _believed(verified: Verified, pseudonym: bytes | None) -> Bundle:
         recovery=rules.recovery,
         model_manifests=_manifests(targets),
         nodes=contents.nodes(decode(targets[NODES_TARGET], NodesFile, NODES_TARGET)),
+        policy=_policy(targets),
+        places=_places(targets),
         hot_list_sealed=None if pseudonym is None else targets.get(hot_list_target(pseudonym)),
         expires_s=verified.expires_s,
         ends_s=verified.ends_s,
@@ -281,6 +301,16 @@ def _manifests(targets: Mapping[str, bytes]) -> frozenset[bytes] | None:
     return frozenset(
         bytes.fromhex(text) for text in decode(targets[MODELS_TARGET], ModelsFile, MODELS_TARGET).manifests
     )
+
+
+def _policy(targets: Mapping[str, bytes]) -> UsagePolicy:
+    if POLICY_TARGET not in targets:
+        return contents.usage(PolicyFile())
+    return contents.usage(decode(targets[POLICY_TARGET], PolicyFile, POLICY_TARGET))
+
+
+def _places(targets: Mapping[str, bytes]) -> tuple[SensitivePlace, ...]:
+    return places(decode(targets[PLACES_TARGET], PlacesFile, PLACES_TARGET)) if PLACES_TARGET in targets else ()
 
 
 def _files_in_use(installed: Path, now_ns: int) -> Iterable[str]:

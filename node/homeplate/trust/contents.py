@@ -1,4 +1,4 @@
-"""From the operator's files to values of the domain: grants, rules and nodes. Pure.
+"""From the operator's files to values of the domain: grants, rules, nodes and the usage policy. Pure.
 
 A mistake here refuses the whole file, and so the whole bundle: the operator is one body and mends it before it signs.
 """
@@ -8,11 +8,22 @@ from datetime import date
 
 from homeplate.domain.agency import Grant
 from homeplate.domain.node import NodeEntry
+from homeplate.domain.place import Position
 from homeplate.domain.profiles import cap_s
 from homeplate.domain.record import Part, StorageClass
 from homeplate.domain.rules import MAXIMUM_RECIPIENTS, RETENTION_CAP_S, Rule, Trigger
+from homeplate.domain.usage import UsagePolicy
 from homeplate.errors import TrustError
-from homeplate.trust.schema import AllowlistFile, GrantEntry, NodeFileEntry, NodesFile, RuleEntry, RulesFile
+from homeplate.trust.schema import (
+    AllowlistFile,
+    GrantEntry,
+    NodeFileEntry,
+    NodesFile,
+    PolicyFile,
+    PositionEntry,
+    RuleEntry,
+    RulesFile,
+)
 
 
 def grants(file: AllowlistFile) -> tuple[Grant, ...]:
@@ -56,7 +67,7 @@ def rules(file: RulesFile, *, demo: bool) -> tuple[Rule, ...]:
     named = {identifier for entry in file.rules for identifier in entry.recipients}
     if len(named) > MAXIMUM_RECIPIENTS:
         raise TrustError(f"rules.json: {len(named)} recipients; a node's rules name {MAXIMUM_RECIPIENTS} at most")
-    _check_day(file.retention_reviewed_on)
+    _check_day(file.retention_reviewed_on, "rules.json: retention_reviewed_on")
     for entry in file.rules:
         most_s = cap_s(file.retention_profile, entry.trigger)
         if entry.retention_s > most_s:
@@ -77,13 +88,6 @@ def _check_non_hits(entries: Collection[RuleEntry]) -> None:
                 f"rules.json: rule {entry.name}: keeps non-hits for {entry.retention_s} s, longer than hits"
                 f" ({shortest_s} s); shorten it"
             )
-
-
-def _check_day(text: str) -> None:
-    try:
-        date.fromisoformat(text or "2026-01-01")
-    except ValueError as error:
-        raise TrustError(f"rules.json: retention_reviewed_on: {text} is no date (YYYY-MM-DD)") from error
 
 
 def _rule(entry: RuleEntry, purposes: Collection[str], *, demo: bool) -> Rule:
@@ -113,7 +117,8 @@ def nodes(file: NodesFile) -> tuple[NodeEntry, ...]:
     """Return the enrolled nodes.
 
     Raises:
-        TrustError: where two share a pseudonym or a key, or dates are in the wrong order.
+        TrustError: where two share a pseudonym or a key, dates are in the wrong order, or a camera that the node does
+            not have is given a position.
     """
     _no_doubles([entry.pseudonym for entry in file.nodes], "nodes.json: pseudonyms")
     keys = [key for entry in file.nodes for key in (entry.record_public, entry.ledger_public, entry.hot_list_public)]
@@ -124,6 +129,9 @@ def nodes(file: NodesFile) -> tuple[NodeEntry, ...]:
 def _node(entry: NodeFileEntry) -> NodeEntry:
     if entry.not_after_s <= entry.not_before_s:
         raise TrustError(f"nodes.json: {entry.pseudonym} ends before it begins")
+    foreign = sorted(entry.camera_positions.keys() - set(entry.cameras))
+    if foreign:
+        raise TrustError(f"nodes.json: {entry.pseudonym} has no camera {foreign[0]} to give a position to")
     return NodeEntry(
         pseudonym=bytes.fromhex(entry.pseudonym),
         record_public=bytes.fromhex(entry.record_public),
@@ -133,7 +141,33 @@ def _node(entry: NodeFileEntry) -> NodeEntry:
         not_before_s=entry.not_before_s,
         not_after_s=entry.not_after_s,
         revoked=entry.revoked,
+        position=None if entry.position is None else position(entry.position),
+        camera_positions={camera: position(where) for camera, where in entry.camera_positions.items()},
     )
+
+
+def position(entry: PositionEntry) -> Position:
+    """Return a point as a value of the domain."""
+    return Position(latitude_deg=entry.latitude_deg, longitude_deg=entry.longitude_deg)
+
+
+def usage(file: PolicyFile) -> UsagePolicy:
+    """Return the operator's usage policy. A blank part is no error here: it stops capture, and nothing else.
+
+    Raises:
+        TrustError: where a day is none.
+    """
+    _check_day(file.meeting_on, "policy.json: meeting_on")
+    fields = {name: getattr(file, name) for name in file.__struct_fields__ if name not in {"format", "sha256"}}
+    return UsagePolicy(**fields, sha256=bytes.fromhex(file.sha256))
+
+
+def _check_day(text: str, name: str) -> None:
+    try:
+        if text:
+            date.fromisoformat(text)
+    except ValueError as error:
+        raise TrustError(f"policy.json: {name}: {text} is no date (YYYY-MM-DD)") from error
 
 
 def _no_doubles(values: Iterable[str], what: str) -> None:

@@ -42,9 +42,12 @@ RULES_TARGET = "rules.json"
 NODES_TARGET = "nodes.json"
 OPERATOR_TARGETS = (ALLOWLIST_TARGET, RULES_TARGET, NODES_TARGET)
 MODELS_TARGET = "models.json"
-"""The one that a bundle may lack: then it says nothing of models."""
+POLICY_TARGET = "policy.json"
+PLACES_TARGET = "places.json"
+OPTIONAL_TARGETS = (MODELS_TARGET, POLICY_TARGET, PLACES_TARGET)
+"""Those that a bundle may lack: it then says nothing of models or places, and its usage policy is blank."""
 HOT_LIST_PATTERN = "hot-lists/*.sealed"
-PATHS = {REGISTRY: [REGISTRY_TARGET], OPERATOR: [*OPERATOR_TARGETS, MODELS_TARGET, HOT_LIST_PATTERN]}
+PATHS = {REGISTRY: [REGISTRY_TARGET], OPERATOR: [*OPERATOR_TARGETS, *OPTIONAL_TARGETS, HOT_LIST_PATTERN]}
 """Which paths each delegated role signs; a root that delegates others is refused."""
 
 MARK_FIELD = "x-homeplate"
@@ -358,8 +361,8 @@ def _check_paths(name: str, signed: Signed) -> None:
     assert isinstance(signed, Targets)
     if signed.delegations is not None:
         raise TrustError(f"{name}.json delegates further; it may not")
-    fixed = {path for path in PATHS[name] if path not in {HOT_LIST_PATTERN, MODELS_TARGET}}
-    extra = set(signed.targets) - fixed - ({MODELS_TARGET} if name == OPERATOR else set())
+    fixed = {path for path in PATHS[name] if path not in {HOT_LIST_PATTERN, *OPTIONAL_TARGETS}}
+    extra = set(signed.targets) - fixed - (set(OPTIONAL_TARGETS) if name == OPERATOR else set())
     foreign = sorted(path for path in extra if name != OPERATOR or not _HOT_LIST.fullmatch(path))
     if foreign:
         raise TrustError(f"{name}.json signs {foreign[0]}, which it may not sign")

@@ -14,6 +14,7 @@ from homeplate.domain.agency import Jurisdiction, KemKind
 from homeplate.domain.profiles import Profile
 from homeplate.domain.record import Part, StorageClass
 from homeplate.domain.rules import Trigger
+from homeplate.domain.usage import OperatorKind
 from homeplate.errors import TrustError
 
 # \Z and not $: $ would let a newline through at the end.
@@ -26,6 +27,10 @@ Printed = Annotated[str, msgspec.Meta(pattern=rf"^{_PRINTED}{{1,253}}\Z")]
 Sentence = Annotated[str, msgspec.Meta(pattern=rf"^{_PRINTED}{{1,200}}\Z")]
 Body = Annotated[str, msgspec.Meta(pattern=rf"^(?=\S){_PRINTED}{{1,200}}\Z")]
 Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,40}\Z")]
+# A few paragraphs, or none yet.
+Prose = Annotated[str, msgspec.Meta(pattern=rf"^({_PRINTED}|\n){{0,4000}}\Z")]
+Line = Annotated[str, msgspec.Meta(pattern=rf"^{_PRINTED}{{0,200}}\Z")]
+Day = Annotated[str, msgspec.Meta(pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?\Z")]
 Hex16 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 Hex32 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 PublicHex = Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{2}){32,1216}\Z")]
@@ -125,6 +130,13 @@ class RulesFile(Entry, frozen=True, kw_only=True):
     """When the operator last reviewed the retention; "" for never."""
 
 
+class PositionEntry(Entry, frozen=True, kw_only=True):
+    """A point, WGS84, as the operator writes it."""
+
+    latitude_deg: Annotated[float, msgspec.Meta(ge=-90, le=90)]
+    longitude_deg: Annotated[float, msgspec.Meta(ge=-180, le=180)]
+
+
 class NodeFileEntry(Entry, frozen=True, kw_only=True):
     """A node, as the operator writes it at enrolment."""
 
@@ -136,6 +148,8 @@ class NodeFileEntry(Entry, frozen=True, kw_only=True):
     not_before_s: Seconds
     not_after_s: Seconds
     revoked: bool = False
+    position: PositionEntry | None = None
+    camera_positions: Annotated[dict[Camera, PositionEntry], msgspec.Meta(max_length=256)] = {}
 
 
 class NodesFile(Entry, frozen=True, kw_only=True):
@@ -150,6 +164,25 @@ class ModelsFile(Entry, frozen=True, kw_only=True):
 
     format: Literal[1] = msgspec.field(default=1)
     manifests: Annotated[list[Hex32], msgspec.Meta(min_length=1, max_length=8)]
+
+
+class PolicyFile(Entry, frozen=True, kw_only=True):
+    """`policy.json`, signed by the operator: the fields of `domain.usage.UsagePolicy`. What is left out is blank."""
+
+    format: Literal[1] = msgspec.field(default=1)
+    operator_kind: OperatorKind = OperatorKind.PUBLIC_AGENCY
+    purposes: Prose = ""
+    users: Prose = ""
+    training: Prose = ""
+    monitoring: Prose = ""
+    sharing: Prose = ""
+    custodian_title: Line = ""
+    accuracy: Prose = ""
+    retention: Prose = ""
+    url: Annotated[str, msgspec.Meta(pattern=r"^(https://[a-z0-9.-]{1,253}(:[0-9]{1,5})?(/[!-~]{0,500})?)?\Z")] = ""
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""
+    meeting_on: Day = ""
+    meeting_address: Line = ""
 
 
 class RootMark(Entry, frozen=True, kw_only=True):
