@@ -76,7 +76,7 @@ def test_hits_are_sent_in_their_turn_and_not_before(seen, estate):
 
 def test_what_differs_looks_random(seen):
     heard, hits = seen
-    for kind in HitKind:
+    for kind in (HitKind.EXACT, HitKind.NONE):
         ids = [message for message in heard if hits[decode(message.payload).header.record_id] is kind]
         bodies = b"".join(message.payload[HEADER_BYTES + 4 :] for message in ids)
         counts = collections.Counter(bodies)
