@@ -36,8 +36,13 @@ def sections(bundle: Bundle) -> list[Section]:
         "A": [f"Authorised purpose: {purpose}" for purpose in bundle.purposes],
         "B": [],
         "C": ["Every disclosure and every refusal is a row of the node's ledger."],
-        "D": [_recipient(bundle, grant.identifier, grant.need, grant.expires_s) for grant in bundle.allowlist]
-        or ["Nothing is shared with anybody."],
+        "D": [
+            *(
+                [_recipient(bundle, grant.identifier, grant.need, grant.expires_s) for grant in bundle.allowlist]
+                or ["Nothing is shared with anybody."]
+            ),
+            _recovery(bundle),
+        ],
         "E": [],
         "F": ["A read is a lead and no proof; characters that look alike stay with the record as alternatives."],
         "G": _retention(bundle),
@@ -61,6 +66,13 @@ def _recipient(bundle: Bundle, identifier: str, need: str, expires_s: int) -> st
     names = {agency.identifier: agency.legal_name for agency in bundle.registry}
     day = datetime.fromtimestamp(expires_s, tz=UTC).date()
     return f"Recipient: {names.get(identifier, identifier)} ({identifier}), need: {need}, until {day}"
+
+
+def _recovery(bundle: Bundle) -> str:
+    # A text does not change from day to day: what a grant's end does to the recovery recipient is said by its line.
+    if bundle.recovery is None:
+        return "No recovery recipient is named."
+    return f"Recovery recipient, who may hold sealed copies of agencies' private keys: {bundle.recovery}"
 
 
 def _retention(bundle: Bundle) -> list[str]:

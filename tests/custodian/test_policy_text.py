@@ -112,6 +112,21 @@ def test_a_retention_that_changes_in_the_rules_only_is_found_in_the_posted_text(
     custody.policy("posted", text, code=2)
 
 
+def test_the_text_shows_the_recovery_recipient(custody):
+    text = custody.made / "policy.md"
+    custody.bundle()
+    assert "No recovery recipient is named" in custody.policy("render")
+    forge.add_agency(custody.folder, forge.SAN_DIEGO, "San Diego Police Department")
+    forge.add_grant(custody.folder, forge.SAN_DIEGO)
+    custody.bundle()
+    custody.policy("render", "--out", text)
+    provision.set_recovery(custody.folder, forge.SAN_DIEGO)
+    custody.bundle()
+    said = custody.policy("check", text, code=2)
+    assert "part D: posted says: - No recovery recipient is named." in said
+    assert f"private keys: {forge.SAN_DIEGO}" in said
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
