@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from homeplate.clock import NANOSECONDS, WallClock
 from homeplate.domain.agency import KemKind
 from homeplate.errors import SealingError
 from homeplate.sealing.keys import generate_sealing_key, load_sealing_key
 from homeplate.sealing.seal import open_recovery, seal_recovery
 from homeplate.store.ledger import read_rows
+from homeplate_custodian import policy_text, provision
 from homeplate_custodian.cli import main
 from tests.custodian.test_commands_provision import agency, done
 
@@ -41,7 +43,11 @@ def test_a_copy_opens_with_the_recovery_recipients_key_alone_and_gives_the_same_
     grant(custody, HELPER)
     done("bundle", "recovery", str(custody), HELPER)
     done("bundle", "publish", str(custody))
-    assert f"Sacramento County Sheriff ({HELPER}) is the recovery recipient" in done("bundle", "show", str(custody))
+    says = f"Sacramento County Sheriff ({HELPER}) is the recovery recipient"
+    assert says in done("bundle", "show", str(custody))
+    found = provision.published(custody, now_s=WallClock().now_ns() // NANOSECONDS)
+    for text in (policy_text.markdown(found), policy_text.html_page(found)):
+        assert [line for line in text.splitlines() if "Recovery recipient" in line and HELPER in line]
     call("keys", "recovery", custody, "--agency", OWNER, "--by", "custodian")
     (own,) = (custody / "agencies" / OWNER).glob("*.key")
     (helper,) = (custody / "agencies" / HELPER).glob("*.key")

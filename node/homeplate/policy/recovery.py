@@ -1,6 +1,7 @@
 """Who may bring back an agency's private keys: a recipient like any other, named in the signed rules, or nobody.
 
-The sentence here is what the public policy says of it, so that nobody holds a second key in silence.
+The sentence here is what `bundle show` says of it; the public policy names it too, so that nobody holds a second key
+in silence.
 """
 
 from homeplate.domain.agency import Recipient
@@ -13,7 +14,7 @@ def recovery_recipient(identifier: str | None, known: Recipients) -> Recipient |
 
 
 def recovery_text(identifier: str | None, known: Recipients) -> str:
-    """Return the sentence of the policy text."""
+    """Return who it is, in a sentence."""
     if identifier is None:
         return "No recovery recipient is named: where an agency's private key is lost, its records open for nobody."
     found = recovery_recipient(identifier, known)
