@@ -1,5 +1,5 @@
 # One-line aliases of tools/do.py, which works without make; bench-peer needs the set-up alone.
-.PHONY: setup check test demo bench-peer adversarial bench-hotlist
+.PHONY: setup check test demo bench-peer adversarial bench-hotlist fuzz
 setup: ; python3 tools/do.py setup
 check: ; python3 tools/do.py check
 test: ; python3 tools/do.py test
@@ -7,3 +7,4 @@ demo: ; python3 tools/do.py demo
 bench-peer: setup ; .venv/bin/python -m tools.bench_peer --setup
 adversarial: setup ; .venv/bin/python -m tests.adversarial
 bench-hotlist: setup ; .venv/bin/python -m tools.bench_hotlist
+fuzz: setup ; .venv/bin/python -m pytest -q tests/test_fuzz.py --hypothesis-profile=fuzz

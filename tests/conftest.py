@@ -11,6 +11,7 @@ from tools.render.clip import render_clip
 
 # Times are measured by benchmarks; a busy machine must not fail a property.
 settings.register_profile("homeplate", deadline=None)
+settings.register_profile("fuzz", deadline=None, max_examples=20_000)
 settings.load_profile("homeplate")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
