@@ -400,5 +400,45 @@ def ledger_sign(context: click.Context) -> None:
         click.echo(f"{name}: {checkpoint.size} rows signed")
 
 
+@ledger.command("request")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--since", multiple=True, metavar="LOG=SIZE", help="What size the witness says it saw last.")
+@click.pass_context
+def ledger_request(context: click.Context, file: Path, since: tuple[str, ...]) -> None:
+    """Write what the node asks of its witnesses: checkpoints and proofs, never a row."""
+    from homeplate.app.ledger import ask_witnesses
+
+    sizes = dict(text.partition("=")[::2] for text in since)
+    if not all(size.isascii() and size.isdigit() for size in sizes.values()):
+        raise ConfigError("--since is LOG=SIZE, as the witness said it: --since capture=120")
+    count = ask_witnesses(_config(context), file, {name: int(size) for name, size in sizes.items()})
+    click.echo(f"{count} requests in {file}; bring it to the witness (`homeplate-custodian witness cosign`)")
+
+
+@ledger.command("cosigned")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.pass_context
+def ledger_cosigned(context: click.Context, file: Path) -> None:
+    """Take in what a witness cosigned."""
+    from homeplate.app.ledger import take_cosigned
+
+    for line in take_cosigned(_config(context), file):
+        click.echo(line)
+
+
+@ledger.command("archive")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.pass_context
+def ledger_archive(context: click.Context, folder: Path) -> None:
+    """Move closed, signed ledger files that are older than any record off the node."""
+    from homeplate.app.ledger import archive_all
+
+    moved = archive_all(_config(context), folder)
+    for path in moved:
+        click.echo(str(path))
+    if not moved:
+        click.echo("nothing to archive: no closed and signed file is older than 61 days")
+
+
 if __name__ == "__main__":
     main()

@@ -15,8 +15,10 @@ from homeplate_custodian.commands_hold import hold
 from homeplate_custodian.commands_policy import policy
 from homeplate_custodian.commands_provision import broker, enrol, init, key, rule
 from homeplate_custodian.commands_records import open_records, receive
+from homeplate_custodian.commands_report import report
 from homeplate_custodian.commands_retention import profile, reviewed
 from homeplate_custodian.commands_verify import verify
+from homeplate_custodian.commands_witness import witness
 
 
 class _Group(click.Group):
@@ -39,7 +41,9 @@ def main() -> None:
     """Keys, enrolment, bundles, receiving and opening records, verifying ledgers."""
 
 
-for _command in (init, key, sign, broker, enrol, bundle, receive, open_records, audit, keys, verify, hold, policy):
+for _command in (
+    init, key, sign, broker, enrol, bundle, receive, open_records, audit, keys, verify, hold, policy, witness, report,
+):  # fmt: skip
     main.add_command(_command)
 for _command in (profile, reviewed):
     rule.add_command(_command)

@@ -19,7 +19,7 @@ from homeplate_custodian.audit import DONE, ages, draw, standing
 from homeplate_custodian.commands_records import RECEIVED, agency_folder
 from homeplate_custodian.expiring import EXPIRED, EXPIRING, RECOVERY, DatedKey, dated_keys, destroy
 from homeplate_custodian.records import Inbox, forget_past_days
-from homeplate_custodian.verify import LogReport, verify_ledger
+from homeplate_custodian.verify import Evidence, LogReport, verify_ledger
 
 _CUSTODY = click.argument("custody", type=click.Path(path_type=Path, file_okay=False, exists=True))
 MAX_RECOVERY_BYTES = 4096
@@ -60,7 +60,7 @@ def verified(custody: Path, keys: Path | None, known: tuple[Path, ...] = ()) -> 
         LedgerError: names the first bad row.
     """
     signer = read_keys(keys or custody / KEYS / "keys.pub").signer()
-    report = verify_ledger(custody, [signer], known=known)
+    report = verify_ledger(custody, [signer], Evidence(known=known))
     for log in report.logs:
         if log.bad:
             raise LedgerError(f"ledger {log.name}, row {log.bad.number}: {log.bad.reason}")

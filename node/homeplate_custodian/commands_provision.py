@@ -17,6 +17,7 @@ from homeplate.errors import ConfigError
 from homeplate.policy.allowlist import recipients
 from homeplate.policy.recovery import recovery_text
 from homeplate.policy.retention import duration_s
+from homeplate.store.cosignatures import read_verifier_key
 from homeplate.trust.bundle import Bundle
 from homeplate.trust.enrolment import MAX_REQUEST_BYTES, fingerprint, read_request
 from homeplate.trust.files import read_bounded, write_durably
@@ -180,6 +181,27 @@ def agency_next_key(custody: Path, identifier: str) -> None:
 def agency_remove(custody: Path, identifier: str) -> None:
     """Take an entry out of the draft."""
     provision.remove_agency(custody, identifier)
+
+
+@bundle.group("witness")
+def bundle_witness() -> None:
+    """The registry: who cosigns the nodes' ledgers."""
+
+
+@bundle_witness.command("add")
+@_CUSTODY
+@click.argument("verifier_key")
+def witness_add(custody: Path, verifier_key: str) -> None:
+    """Name a witness by the key that its `witness init` printed."""
+    provision.add_witness(custody, read_verifier_key(verifier_key))
+
+
+@bundle_witness.command("remove")
+@_CUSTODY
+@click.argument("name")
+def witness_remove(custody: Path, name: str) -> None:
+    """Take a witness out of the draft."""
+    provision.remove_witness(custody, name)
 
 
 @bundle.command("grant")
@@ -367,6 +389,7 @@ def describe(found: Bundle, now_s: int) -> list[str]:
     ]
     if not found.independent:
         lines.append("one body holds both roles: nodes cannot prove that their recipients are in state")
+    lines += [f"witness  {witness.name}" for witness in found.witnesses] or ["witness  none: nobody outside cosigns"]
     lines += [f"receives {who.agency.legal_name} ({identifier})" for identifier, who in sorted(known.allowed.items())]
     lines += [f"refused  {identifier}: {reason}" for identifier, reason in sorted(known.refused.items())]
     if known.nobody is not None:

@@ -18,6 +18,7 @@ from homeplate.domain.hotlist import HotListEntry
 from homeplate.domain.profiles import Profile
 from homeplate.domain.record import DAY_SECONDS, NANOSECONDS, Part, StorageClass
 from homeplate.domain.rules import RETENTION_CAP_S, Trigger
+from homeplate.domain.witness import Witness
 from homeplate.errors import ConfigError
 from homeplate.sealing.keys import SealingPrivateKey, generate_sealing_key, save_sealing_key
 from homeplate.sealing.seal import seal_hot_list
@@ -59,6 +60,7 @@ from homeplate.trust.schema import (
     RuleEntry,
     RulesFile,
     SealingKeyEntry,
+    WitnessEntry,
     decode,
     encode,
     why,
@@ -197,7 +199,7 @@ def _with_agency(custody: Path, entry: AgencyEntry, *, checked: bool) -> Registr
     draft = _load(custody, REGISTRY_TARGET, RegistryFile)
     if any(entry.identifier.casefold() == other.identifier.casefold() for other in draft.agencies):
         raise ConfigError(f"the registry has an entry {entry.identifier} already; remove it first")
-    file = _checked(RegistryFile(agencies=[*draft.agencies, entry]))
+    file = _checked(msgspec.structs.replace(draft, agencies=[*draft.agencies, entry]))
     if checked:
         to_agency(entry, mark_of(custody).jurisdiction)
     return file
@@ -221,7 +223,7 @@ def add_key(custody: Path, identifier: str, *, now_s: int) -> Path:
     kept = [one for one in entry.sealing_keys if one.not_after_s > now_s - RETENTION_CAP_S]
     keys = [*kept, _key_entry(key, max(now_s, newest.not_after_s - DAY_SECONDS))]
     changed = [msgspec.structs.replace(one, sealing_keys=keys) if one is entry else one for one in draft.agencies]
-    checked = _checked(RegistryFile(agencies=changed))
+    checked = _checked(msgspec.structs.replace(draft, agencies=changed))
     path = _save_key(custody, identifier, key, keys[-1].not_after_s)
     _save(custody, REGISTRY_TARGET, checked)
     return path
@@ -253,7 +255,32 @@ def remove_agency(custody: Path, identifier: str) -> None:
     draft = _load(custody, REGISTRY_TARGET, RegistryFile)
     left = [entry for entry in draft.agencies if entry.identifier != identifier]
     _gone(identifier, len(draft.agencies), len(left), "the registry")
-    _save(custody, REGISTRY_TARGET, RegistryFile(agencies=left))
+    _save(custody, REGISTRY_TARGET, msgspec.structs.replace(draft, agencies=left))
+
+
+def add_witness(custody: Path, witness: Witness) -> None:
+    """Draft a witness in the registry's file: who cosigns ledgers is not the operator's choice alone.
+
+    Raises:
+        TrustError: where its name or key is there already, or is one of a node.
+    """
+    draft = _load(custody, REGISTRY_TARGET, RegistryFile)
+    entry = WitnessEntry(name=witness.name, public=witness.public.hex())
+    file = _checked(msgspec.structs.replace(draft, witnesses=[*draft.witnesses, entry]))
+    contents.witnesses(file, _load(custody, NODES_TARGET, NodesFile))
+    _save(custody, REGISTRY_TARGET, file)
+
+
+def remove_witness(custody: Path, name: str) -> None:
+    """Take a witness out of the registry's draft.
+
+    Raises:
+        ConfigError: where it is not there.
+    """
+    draft = _load(custody, REGISTRY_TARGET, RegistryFile)
+    left = [entry for entry in draft.witnesses if entry.name != name]
+    _gone(name, len(draft.witnesses), len(left), "the registry's list of witnesses")
+    _save(custody, REGISTRY_TARGET, msgspec.structs.replace(draft, witnesses=left))
 
 
 def grant(
@@ -618,6 +645,7 @@ def publish_bundle(custody: Path, *, now_s: int) -> Path:
     contents.grants(allowlist)
     contents.rules(rules, demo=mark.demo)
     contents.nodes(nodes)
+    contents.witnesses(registry, nodes)
     operator = {
         ALLOWLIST_TARGET: encode(allowlist),
         RULES_TARGET: encode(rules),

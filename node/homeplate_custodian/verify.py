@@ -2,20 +2,25 @@
 
 Who signs for a node is the bundle's `nodes` alone. The answer names the first bad row of each log, or, where rows were
 rewritten with fresh hashes, the first row that no good signature vouches for any more. Rows after the last checkpoint
-are checked among themselves and reported as unsigned; an earlier copy of the checkpoints (`known`) shows that a log
-was set back together with its checkpoints.
+are checked among themselves and reported as unsigned; an earlier copy of the checkpoints (`known`, a witness's own for
+one) shows that a log was set back together with its checkpoints, or forked. Rows that were archived belong to the log:
+where their segments are not given, the first of them is bad.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from homeplate.clock import NANOSECONDS
 from homeplate.domain.node import NodeEntry
+from homeplate.domain.witness import Witness
 from homeplate.errors import HomeplateError, LedgerError
 from homeplate.store.certificates import certificate_of, read_certificate
 from homeplate.store.checkpoints import Checkpoint, checkpoint_files, origin_of, parse, read_note, verify
-from homeplate.store.ledger import BadRow, Line, Scan, scan
+from homeplate.store.cosignatures import cosignatures
+from homeplate.store.reading import SEGMENT, Scan, log_name, scan
+from homeplate.store.rows import AnyLine, BadRow, Line
 
 LOG_SUFFIX = ".log"
 EXPORT_SUFFIX = ".export"
@@ -31,7 +36,10 @@ class LogReport:
         name: `capture`, `uplink`, `purge`.
         rows: how many good rows were read.
         signed: how many of them the last good checkpoint covers.
-        withheld: how many of them an export withholds.
+        withheld: how many of them an export withholds whole.
+        first: the first row that was read; 1 where nothing is archived elsewhere.
+        witnessed: how many rows a witness outside the operator has cosigned.
+        witnessed_s: when the last of these cosignatures was made, seconds since 1970; None where there is none.
         bad: the first bad row and why; None where there is none.
     """
 
@@ -40,6 +48,9 @@ class LogReport:
     signed: int
     withheld: int
     bad: BadRow | None
+    first: int = 1
+    witnessed: int = 0
+    witnessed_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,18 +73,42 @@ class _Log:
     name: str
     bad: list[BadRow] = field(default_factory=list)
     good: list[Checkpoint] = field(default_factory=list)
+    witnessed: int = 0
+    witnessed_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a ledger is held against, besides its own checkpoints.
+
+    Attributes:
+        known: folders of checkpoints that were seen before; the logs must agree with these too.
+        certificates: folder of purge certificates to compare with the purge log.
+        archives: folders of archived segments.
+        witnesses: those that the registry names.
+        partial: True where archived segments may be missing.
+    """
+
+    known: Sequence[Path] = ()
+    certificates: Path | None = None
+    archives: Sequence[Path] = ()
+    witnesses: Sequence[Witness] = ()
+    partial: bool = False
 
 
 def verify_ledger(
-    folder: Path, nodes: Iterable[NodeEntry], *, known: Sequence[Path] = (), certificates: Path | None = None
+    folder: Path,
+    nodes: Iterable[NodeEntry],
+    evidence: Evidence | None = None,
+    visit: Callable[[str, AnyLine], None] = lambda _name, _line: None,
 ) -> Report:
-    """Verify the ledgers in `folder` (`NAME.log` or `NAME.export`, and `checkpoints/`).
+    """Verify the ledgers in `folder` (`NAME.log` or `NAME.export`, closed segments, and `checkpoints/`).
 
     Args:
         folder: a node's ledger folder, or a copy or export of it.
         nodes: the bundle's nodes.
-        known: folders of checkpoints that were seen before; the logs must agree with these too.
-        certificates: folder of purge certificates to compare with the purge log.
+        evidence: what it is held against besides.
+        visit: called with the log's name and each good line, before it is known whether a checkpoint vouches for it.
 
     Raises:
         LedgerError: where it cannot be told whose ledgers these are, or the node is unknown or revoked.
@@ -81,16 +116,21 @@ def verify_ledger(
     """
     if not folder.is_dir():
         raise LedgerError(f"{folder} is no folder: give the node's ledger folder or a copy of it")
-    places = [folder / CHECKPOINTS, *known]
+    held = evidence or Evidence()
+    places = _places(folder, held)
     names = _names(folder, places)
     node = _node(places, names, nodes)
-    reports = tuple(_verify_log(folder, places, name, node, certificates) for name in names)
+    reports = tuple(_verify_log(folder, name, node, held, partial(visit, name)) for name in names)
     return Report(node=node.pseudonym.hex(), logs=reports)
+
+
+def _places(folder: Path, held: Evidence) -> list[Path]:
+    return [folder / CHECKPOINTS, *(archive / CHECKPOINTS for archive in held.archives), *held.known]
 
 
 def _names(folder: Path, places: Sequence[Path]) -> list[str]:
     """Return each log that exists or that a checkpoint speaks of: a log cannot vanish while its checkpoint stays."""
-    logs = {path.stem for path in folder.iterdir() if path.suffix in {LOG_SUFFIX, EXPORT_SUFFIX}}
+    logs = {log_name(path) for path in folder.iterdir() if path.suffix in {LOG_SUFFIX, EXPORT_SUFFIX, SEGMENT}}
     notes = {path.stem.rpartition("-")[0] for place in places for path in place.glob("*.note")}
     names = sorted(logs | notes - {""})
     if not names:
@@ -119,26 +159,32 @@ def _node(places: Sequence[Path], names: Sequence[str], nodes: Iterable[NodeEntr
 
 
 def _verify_log(
-    folder: Path, places: Sequence[Path], name: str, node: NodeEntry, certificates: Path | None
+    folder: Path,
+    name: str,
+    node: NodeEntry,
+    held: Evidence,
+    visit: Callable[[AnyLine], None],
 ) -> LogReport:
-    log = _Log(name=name)
+    log, places = _Log(name=name), _places(folder, held)
     points = _checkpoints(log, places, node)
-    whole = folder / f"{name}{LOG_SUFFIX}"
-    path = whole if whole.exists() else folder / f"{name}{EXPORT_SUFFIX}"
-    wanted = _certificates(certificates) if name == "purge" and certificates else {}
+    public = folder / f"{name}{EXPORT_SUFFIX}"
+    path = public if public.exists() else folder / f"{name}{LOG_SUFFIX}"
+    wanted = _certificates(held.certificates) if name == "purge" and held.certificates else {}
     lines: dict[int, Line] = {}
 
-    def keep(line: Line) -> None:
-        if line.row.number in wanted:
+    def keep(line: AnyLine, _: bytes) -> None:
+        visit(line)
+        if isinstance(line, Line) and line.row.number in wanted:
             lines[line.row.number] = line
 
-    state = scan(path, {point.size for point, _ in points}, keep, exported=path != whole)
+    sizes = {point.size for point, _ in points}
+    state = scan(path, sizes, keep, exported=path == public, folders=held.archives, only=path == public)
     if state.bad:
         log.bad.append(state.bad)
     for point, file in points:
         _compare(log, point, file, state, node)
-    if not points and not log.bad and state.frontier.size:
-        log.bad.append(BadRow(number=1, reason="no checkpoint covers it: run `homeplate ledger sign` on the node"))
+        _witness(log, point, file, held.witnesses)
+    _judge_ends(log, state, may_lack=held.partial)
     for number, file in wanted.items():
         _compare_certificate(log, file, number, lines.get(number))
     return LogReport(
@@ -146,8 +192,34 @@ def _verify_log(
         rows=state.frontier.size,
         signed=max((point.size for point in log.good), default=0),
         withheld=state.withheld,
+        first=state.start + 1,
+        witnessed=log.witnessed,
+        witnessed_s=log.witnessed_s,
         bad=min(log.bad, key=lambda bad: bad.number, default=None),
     )
+
+
+def _judge_ends(log: _Log, state: Scan, *, may_lack: bool) -> None:
+    """Find what is missing before the first row that was read, and a log that nobody vouches for."""
+    if state.start and not may_lack:
+        reason = f"rows 1 to {state.start} are not here: name the folder of the archived segments (--archive)"
+        log.bad.append(BadRow(number=1, reason=reason))
+    if not log.bad and not log.good and state.frontier.size:
+        log.bad.append(BadRow(number=1, reason="no checkpoint covers it: run `homeplate ledger sign` on the node"))
+
+
+def _witness(log: _Log, point: Checkpoint, file: Path, witnesses: Sequence[Witness]) -> None:
+    """Take the cosignatures of a checkpoint that holds."""
+    if point not in log.good:
+        return
+    try:
+        found = cosignatures(read_note(file), witnesses)
+    except LedgerError as error:
+        log.bad.append(BadRow(number=log.witnessed + 1, reason=f"{file.name}: {error}"))
+        return
+    if found:
+        log.witnessed = max(log.witnessed, point.size)
+        log.witnessed_s = max(log.witnessed_s or 0, *(one.time_s for one in found))
 
 
 def _checkpoints(log: _Log, places: Sequence[Path], node: NodeEntry) -> list[tuple[Checkpoint, Path]]:
@@ -173,17 +245,19 @@ def _signed(path: Path, name: str, node: NodeEntry) -> Checkpoint:
 
 def _compare(log: _Log, point: Checkpoint, file: Path, state: Scan, node: NodeEntry) -> None:
     """Hold one checkpoint against the rows; `log.good` holds the smaller ones that agree."""
-    vouched = max((good.size for good in log.good), default=0)
+    vouched = max((good.size for good in log.good if good.size < point.size), default=0)
     if point.size not in state.points:
-        if not state.bad:
+        if not state.bad and point.size > state.frontier.size:
             reason = f"it is missing: {file.name} covers {point.size} rows, the log has {state.frontier.size}"
             log.bad.append(BadRow(number=state.frontier.size + 1, reason=reason))
         return
-    root, time_ns = state.points[point.size]
+    root, span = state.points[point.size]
     if root != point.root:
         reason = f"rows {vouched + 1} to {point.size} are not those that {file.name} signed"
         log.bad.append(BadRow(number=vouched + 1, reason=reason))
-    elif point.size and not node.not_before_s <= time_ns // NANOSECONDS <= node.not_after_s:
+    elif point.size and not (
+        node.not_before_s <= span.last // NANOSECONDS and span.first // NANOSECONDS <= node.not_after_s
+    ):
         reason = f"{file.name} was signed outside the dates of the node's key"
         log.bad.append(BadRow(number=vouched + 1, reason=reason))
     else:

@@ -20,7 +20,7 @@ from homeplate.store.spool import FileSpool
 from homeplate.trust.enrolment import make_request
 from homeplate_custodian import provision
 from homeplate_custodian.cli import main
-from homeplate_custodian.verify import verify_ledger
+from homeplate_custodian.verify import Evidence, verify_ledger
 
 PSEUDONYM = bytes(range(16))
 NOW_S = 1_790_000_000
@@ -64,7 +64,7 @@ class Ledgers:
         return NodeEntry(**{**fields, **other})
 
     def verify(self, **other):
-        return verify_ledger(self.folder, other.pop("nodes", [self.node()]), **other)
+        return verify_ledger(self.folder, other.pop("nodes", [self.node()]), Evidence(**other))
 
     def bad(self, name="capture", **other):
         return next(log.bad for log in self.verify(**other).logs if log.name == name)
@@ -305,12 +305,16 @@ def run(*args):
 def test_the_command_takes_the_nodes_from_the_custody_or_from_a_bundle_under_a_root(enrolled):
     ledgers, custody = enrolled
     done = run(ledgers.folder, "--custody", custody)
-    assert (done.exit_code, done.output) == (0, f"node {PSEUDONYM.hex()}\ncapture: 3 rows are good\n")
+    assert (done.exit_code, done.output) == (
+        0,
+        f"node {PSEUDONYM.hex()}\ncapture: 3 rows are good, no witness has seen it\n",
+    )
     ledgers.write("capture", 2)
     done = run(ledgers.folder, "--bundle", custody / "bundle", "--root", custody / "root.json", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.output)["logs"]["capture"] == {
-        "rows": 5, "signed": 3, "withheld": 0, "bad_row": None, "reason": None,
+        "rows": 5, "signed": 3, "first": 1, "withheld": 0, "witnessed": 0, "witnessed_at": None, "bad_row": None,
+        "reason": None,
     }  # fmt: skip
 
 

@@ -232,6 +232,7 @@ def build_capture(
         random_bytes=os.urandom,
         recovered=recovered,
     )
+    ledger.carry_over(committer.counted)
     running = partial(Capture, perf_ns=perf_ns, advance=advance, progress=progress)
     capture = running(
         feeds=feeds, committer=committer, ledger=coalescing, recovered=recovered, models=asdict(models.running)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from homeplate.app.bundle import last_refusal
 from homeplate.app.conditions import require_policy
-from homeplate.app.node import Identity, Paths, load_identity
+from homeplate.app.node import PROCESSES, Identity, Paths, load_identity
 from homeplate.clock import NANOSECONDS, SystemClock, utc_text
 from homeplate.config import Config, narrowing, source_settings
 from homeplate.domain.profiles import CAPS
@@ -18,8 +18,10 @@ from homeplate.policy.disclosure import check_narrowing
 from homeplate.policy.expiry import WARN_DAYS, endings
 from homeplate.policy.recovery import recovery_text
 from homeplate.policy.retention import review_due
+from homeplate.policy.witnessing import watched
 from homeplate.sealing.keys import load_sealing_key, load_signing_key
 from homeplate.sealing.slots import require_in_place, require_memory_backed
+from homeplate.store.witnessed import last_cosigned_s
 from homeplate.trust.bundle import Bundle, load_bundle
 
 NOT_PROVEN = (
@@ -52,6 +54,7 @@ def findings(config: Config, *, warn_days: int = WARN_DAYS) -> list[Finding]:
         ("bundle", lambda: _bundle(config, paths, warn_days)),
         ("bundle", lambda: (f"note: {text}" for text in last_refusal(paths))),
         ("egress", lambda: _egress(paths)),
+        ("ledger", lambda: _witnessed(config, paths)),
     ]
     node = _looked([("node", lambda: _node(load_identity(paths)))])
     if not any(finding.exit_code for finding in node):
@@ -138,6 +141,17 @@ def _bundle(config: Config, paths: Paths, warn_days: int) -> Iterator[str]:
     if who.nobody:
         yield f"note: nobody may receive: {who.nobody}"
     require_policy(bundle, pseudonym, [section.name for section in config.source], now_s)
+
+
+def _witnessed(config: Config, paths: Paths) -> Iterator[str]:
+    """Yield whether somebody outside the operator watches each log that has rows."""
+    bundle, now_s = _loaded(config)
+    for name in (name for name in PROCESSES if paths.log(name).exists()):
+        last_s = last_cosigned_s(paths.checkpoints, name, bundle.witnesses)
+        refused = watched(bundle.witnesses, name, last_s, now_s)
+        yield f"note: {refused.reason}" if refused else f"a witness cosigned the {name} log"
+        if not bundle.witnesses:
+            return
 
 
 def _egress(paths: Paths) -> Iterator[str]:

@@ -37,9 +37,12 @@ from homeplate.ports import Clock, Ledger, Spool
 from homeplate.sealing.envelope import encode
 from homeplate.sealing.facts import CropReference, encode_facts, facts_of, pad_crop
 from homeplate.sealing.seal import seal
-from homeplate.store.ledger import Row, fit
+from homeplate.store.ledger import Row, Value, fit
 
 SEALED, REFUSED, FINISHED = "capture.sealed", "capture.refused", "capture.source-finished"
+COUNTED = "capture.counted"
+"""What a new ledger file begins with: the sequence numbers, because the files before it may be archived."""
+_COUNTED_A_ROW = 24
 COALESCED = frozenset({REFUSED})
 """Events whose repeats a coalescing ledger may count instead of writing each."""
 LIVE = ""
@@ -131,6 +134,11 @@ def recover(rows: Iterable[Row], spool: Spool) -> Recovered:
             committed += [staged.pop(name) for name in _listed(row, "records") if name in staged]
             if row.fields["input"] != LIVE:
                 found.committed.add(_key_of(row))
+        elif row.event == COUNTED:
+            for name, storage, last in zip(
+                _listed(row, "recipients"), _listed(row, "storages"), _listed(row, "sequences"), strict=True
+            ):
+                found.sequences[name, storage] = max(found.sequences[name, storage], int(last))
         elif row.event == FINISHED:
             found.finished.add((str(row.fields["source"]), str(row.fields["input"])))
     spool.release(committed)
@@ -227,6 +235,20 @@ class Committer:
             return Outcome.NOTHING_KEPT
         self._keep(passage, key, decision.dispositions, terms.recipients, now_ns // NANOSECONDS)
         return Outcome.SEALED
+
+    def counted(self) -> list[tuple[str, dict[str, Value]]]:
+        """Return the rows that say each recipient's last sequence number, for a new ledger file."""
+        counts = list(self._sequences.items())
+        rows: list[tuple[str, dict[str, Value]]] = []
+        for start in range(0, len(counts), _COUNTED_A_ROW):
+            part = counts[start : start + _COUNTED_A_ROW]
+            fields: dict[str, Value] = {
+                "recipients": ",".join(recipient for (recipient, _), _ in part),
+                "storages": ",".join(storage for (_, storage), _ in part),
+                "sequences": ",".join(str(last) for _, last in part),
+            }
+            rows.append((COUNTED, fields))
+        return rows
 
     def _key(self, passage: Passage, source_input: str) -> PassageKey:
         frames = (passage.source, source_input, passage.first_frame, passage.last_frame)

@@ -17,8 +17,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from homeplate.errors import LedgerError, StoreError
-from homeplate.store.ledger import scan
 from homeplate.store.merkle import HASH_BYTES
+from homeplate.store.reading import scan
 
 SUFFIX = ".note"
 MAXIMUM_NOTE_BYTES = 65_536
@@ -26,7 +26,7 @@ MAXIMUM_ORIGIN = 200
 _ED25519 = b"\x01"  # signature type of signed-note
 _ID_BYTES = 4
 _NO_CHECKPOINT = "the file is no checkpoint (C2SP tlog-checkpoint with a signature)"
-_DASH = "\N{EM DASH} "
+SIGNATURE_MARK = "\N{EM DASH} "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ def key_id(name: str, public: bytes) -> bytes:
 def sign_note(name: str, text: str, key: Ed25519PrivateKey) -> bytes:
     """Return `text` (it ends in a newline) as a note signed in `name`."""
     signature = key_id(name, key.public_key().public_bytes_raw()) + key.sign(text.encode())
-    return f"{text}\n{_DASH}{name} {base64.b64encode(signature).decode('ascii')}\n".encode()
+    return f"{text}\n{SIGNATURE_MARK}{name} {base64.b64encode(signature).decode('ascii')}\n".encode()
 
 
 def sign(checkpoint: Checkpoint, key: Ed25519PrivateKey) -> bytes:
@@ -70,7 +70,7 @@ def parse(note: bytes) -> Checkpoint:
     Raises:
         LedgerError: where it is no checkpoint.
     """
-    checkpoint, _ = _parse(note)
+    checkpoint, _ = parse_signatures(note)
     return checkpoint
 
 
@@ -82,7 +82,7 @@ def verify(note: bytes, public: bytes) -> Checkpoint:
     Raises:
         LedgerError: where it is no checkpoint, or that key's signature is missing or wrong.
     """
-    checkpoint, signatures = _parse(note)
+    checkpoint, signatures = parse_signatures(note)
     wanted = key_id(checkpoint.origin, public)
     own = [signature for name, signature in signatures if name == checkpoint.origin and signature[:_ID_BYTES] == wanted]
     if not own:
@@ -95,7 +95,12 @@ def verify(note: bytes, public: bytes) -> Checkpoint:
     return checkpoint
 
 
-def _parse(note: bytes) -> tuple[Checkpoint, list[tuple[str, bytes]]]:
+def parse_signatures(note: bytes) -> tuple[Checkpoint, list[tuple[str, bytes]]]:
+    """Return what a note claims, and each signature's name and bytes (key id first); nothing of it is verified.
+
+    Raises:
+        LedgerError: where it is no checkpoint.
+    """
     try:
         body, signatures = note.decode("utf-8").rsplit("\n\n", 1)
         origin, size, root = body.split("\n")
@@ -112,9 +117,9 @@ def _parse(note: bytes) -> tuple[Checkpoint, list[tuple[str, bytes]]]:
 
 
 def _signature(line: str) -> tuple[str, bytes]:
-    if not line.startswith(_DASH):
+    if not line.startswith(SIGNATURE_MARK):
         raise ValueError("no signature line")
-    name, encoded = line.removeprefix(_DASH).split(" ")
+    name, encoded = line.removeprefix(SIGNATURE_MARK).split(" ")
     return name, base64.b64decode(encoded, validate=True)
 
 
@@ -151,7 +156,7 @@ def sign_checkpoints(
 
 def _sign_log(name: str, path: Path, key: Ed25519PrivateKey, pseudonym: bytes, folder: Path) -> Checkpoint:
     last = _last(name, key, folder)
-    state = scan(path, sizes={last.size} if last else (), end=_synced_bytes(path))
+    state = scan(path, sizes={last.size} if last else (), synced=True, after=last.size if last else 0)
     if state.bad:
         raise LedgerError(f"ledger {path.name}, row {state.bad.number}: {state.bad.reason}; nothing was signed")
     if last and state.points.get(last.size, (b"", 0))[0] != last.root:
@@ -164,20 +169,6 @@ def _sign_log(name: str, path: Path, key: Ed25519PrivateKey, pseudonym: bytes, f
     checkpoint = Checkpoint(origin=origin_of(pseudonym, name), size=state.frontier.size, root=state.frontier.root())
     write_durably(folder / f"{name}-{checkpoint.size:012}{SUFFIX}", sign(checkpoint, key))
     return checkpoint
-
-
-def _synced_bytes(path: Path) -> int:
-    """Return how much of a log is surely on the disk.
-
-    Its process may be between write and fsync: a row that is signed and then lost to a power cut would look cut off.
-    """
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            os.fsync(file.fileno())
-            return size
-    except OSError as error:
-        raise StoreError(f"the ledger {path} cannot be synced: {error.strerror}") from error
 
 
 def _last(name: str, key: Ed25519PrivateKey, folder: Path) -> Checkpoint | None:

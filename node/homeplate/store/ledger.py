@@ -1,18 +1,19 @@
 """A process's own log of what it did, as a Merkle log: one JSON line a row, durable when `append` returns.
 
-A row holds ids, counts, recipients and reasons, never a plate. Its leaf is SHA-256(0x00 || salt || row) (RFC 6962), so
-that a public export can withhold a row and still verify; each line also carries the root after it, so that the first
-bad row can be named. Signatures over roots are `checkpoints`' affair. One writer a file.
+A row holds ids, counts, recipients and reasons, never a plate. What its bytes are is `rows`' affair, reading and
+checking is `reading`'s, signatures over roots are `checkpoints`'. A full file is closed as a segment and a new one
+begun, so that opening reads one file alone; where the log has all the segments it may have, it takes no more rows
+until some are archived. One writer a log.
 """
 
 import fcntl
 import os
 import re
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,224 +22,50 @@ import msgspec
 
 from homeplate.errors import ClockError, LedgerError, StoreError
 from homeplate.ports import Clock, Ledger
-from homeplate.store.merkle import HASH_BYTES, Frontier, leaf_hash
+from homeplate.store.merkle import Frontier
+from homeplate.store.reading import (
+    Scan,
+    closed_segments,
+    read_lines,
+    read_rows,
+    scan,
+    segment_path,
+)
+from homeplate.store.rows import (
+    MAXIMUM_LINE_BYTES,
+    SALT_BYTES,
+    BadRow,
+    Header,
+    Line,
+    Row,
+    Shown,
+    Value,
+    Withheld,
+    encode,
+    export,
+    leaf_of,
+)
 
-SALT_BYTES = 16
-MAXIMUM_LINE_BYTES = 16_384
+__all__ = [
+    "BadRow", "CoalescingLedger", "Line", "MerkleLog", "Row", "Scan", "Shown", "Value", "Withheld", "export", "fit",
+    "leaf_of", "read_lines", "read_rows", "scan",
+]  # fmt: skip
+
+SEGMENT_BYTES = 4 * 1024 * 1024
+"""A full file; opening checks one alone."""
+MAXIMUM_SEGMENTS = 64
+"""Closed segments that a log may have on the node: with the written file 260 MiB."""
+
 MAXIMUM_TEXT = 4_096
 MAXIMUM_FIELDS = 24
-
-Value = str | int | bool
+MAXIMUM_REASON = 400
+FULL = "ledger.full"
 
 _EVENT = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}\Z")
 _FIELD = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 _INTEGER = range(-(2**63), 2**63)
-_CHUNK = 1 << 16
-MAXIMUM_REASON = 400
 
-
-class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One row. Attributes: number from 1; node time in nanoseconds since 1970; dotted event name; its fields."""
-
-    number: int
-    time_ns: int
-    event: str
-    fields: dict[str, Value]
-
-
-class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A row as stored: with its salt and the root after it, both hexadecimal."""
-
-    root: str
-    row: Row
-    salt: str
-
-
-class Withheld(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What an export shows of a row that it withholds: its leaf hash, number, and the root after it."""
-
-    leaf: str
-    number: int
-    root: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BadRow:
-    """The first row that does not verify (its number, from 1) and why."""
-
-    number: int
-    reason: str
-
-
-class _BadRowError(LedgerError):
-    """Carries a `BadRow` out of the reading loop."""
-
-    def __init__(self, bad: BadRow) -> None:
-        super().__init__(f"row {bad.number}: {bad.reason}")
-        self.bad = bad
-
-
-@dataclass(slots=True, kw_only=True)
-class Scan:
-    """What reading a log showed: its tree, good rows' time, and the first bad row, if any.
-
-    Attributes:
-        frontier: the tree over the good rows.
-        time_ns: time of the last good row, 0 where there is none.
-        end: bytes of the file that hold whole lines.
-        tail: bytes after the last whole line (a torn append).
-        bad: the first bad row; nothing after it was read.
-        points: root and time after each asked-for size (see `scan`).
-        withheld: how many rows an export withholds.
-        last: the last good line that is not withheld.
-    """
-
-    frontier: Frontier = field(default_factory=Frontier)
-    time_ns: int = 0
-    end: int = 0
-    tail: int = 0
-    bad: BadRow | None = None
-    points: dict[int, tuple[bytes, int]] = field(default_factory=dict)
-    withheld: int = 0
-    last: Line | None = None
-
-
-def leaf_of(row: Row, salt: bytes) -> bytes:
-    """Return a row's leaf hash: SHA-256(0x00 || salt || canonical JSON of the row)."""
-    return leaf_hash(salt + msgspec.json.encode(row, order="sorted"))
-
-
-def scan(
-    path: Path,
-    sizes: Iterable[int] = (),
-    visit: Callable[[Line], None] | None = None,
-    *,
-    exported: bool = False,
-    end: int | None = None,
-) -> Scan:
-    """Read a log from its start and check every row: form, number, order in time, running root.
-
-    Args:
-        path: the log; a missing file is an empty log.
-        sizes: tree sizes whose roots are wanted in `Scan.points`.
-        visit: called with each good line.
-        exported: True where rows may be withheld; in a node's own log that is a bad row.
-        end: how many bytes to read; None reads all.
-
-    Raises:
-        StoreError: where the file cannot be read.
-    """
-    wanted, result = set(sizes), Scan()
-    if 0 in wanted:
-        result.points[0] = (result.frontier.root(), 0)
-    try:
-        for raw in _lines(path, result, end):
-            line = _check(raw, result, exported=exported)
-            result.end += len(raw) + 1
-            if result.frontier.size in wanted:
-                result.points[result.frontier.size] = (result.frontier.root(), result.time_ns)
-            if visit and isinstance(line, Line):
-                visit(line)
-    except _BadRowError as error:
-        result.bad = error.bad
-    except OSError as error:
-        raise StoreError(f"the ledger {path} cannot be read: {error.strerror}") from error
-    return result
-
-
-def read_lines(path: Path) -> Iterator[Line]:
-    """Yield the rows of a log with salt and root, also while its process appends.
-
-    Raises:
-        LedgerError: at the first bad row, which it names.
-        StoreError: where the file cannot be read.
-    """
-    state = Scan()
-    try:
-        for raw in _lines(path, state):
-            line = _check(raw, state, exported=False)
-            if isinstance(line, Line):
-                yield line
-    except _BadRowError as error:
-        raise LedgerError(f"ledger {path.name}, {error}") from error
-    except OSError as error:
-        raise StoreError(f"the ledger {path} cannot be read: {error.strerror}") from error
-
-
-def read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows of a log; see `read_lines`."""
-    return (line.row for line in read_lines(path))
-
-
-def export(lines: Iterable[Line], withhold: Callable[[Row], bool]) -> Iterator[bytes]:
-    """Yield a log's lines for the public, those that `withhold` names as leaf hashes; the roots stay as signed.
-
-    Each hash covers 128 random bits of salt, so that nobody finds a withheld row by trying.
-    """
-    for line in lines:
-        shown: Line | Withheld = line
-        if withhold(line.row):
-            leaf = leaf_of(line.row, bytes.fromhex(line.salt)).hex()
-            shown = Withheld(leaf=leaf, number=line.row.number, root=line.root)
-        yield msgspec.json.encode(shown, order="sorted") + b"\n"
-
-
-def _lines(path: Path, state: Scan, end: int | None = None) -> Iterator[bytes]:
-    """Yield whole lines without their newline; what follows the last newline is counted in `state.tail`."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        rest, left = b"", sys.maxsize if end is None else end
-        while chunk := file.read(min(_CHUNK, left)):
-            left -= len(chunk)
-            *whole, rest = (rest + chunk).split(b"\n")
-            yield from whole
-            if len(rest) > MAXIMUM_LINE_BYTES:
-                raise _BadRowError(BadRow(number=state.frontier.size + 1, reason="the line is too long"))
-    state.tail = len(rest)
-
-
-def _check(raw: bytes, state: Scan, *, exported: bool) -> Line | Withheld:
-    """Return the line, with its leaf added to the tree; one accepted encoding, so that no byte goes unchecked."""
-    number = state.frontier.size + 1
-    line, leaf = _decode(raw, number, exported=exported)
-    shown = line.row.number if isinstance(line, Line) else line.number
-    if shown != number:
-        raise _BadRowError(BadRow(number=number, reason=f"row {shown} stands in its place"))
-    if isinstance(line, Line) and line.row.time_ns < state.time_ns:
-        raise _BadRowError(BadRow(number=number, reason="its time is before the row above"))
-    grown = state.frontier.copy()
-    grown.append(leaf)
-    if grown.root().hex() != line.root:
-        raise _BadRowError(BadRow(number=number, reason="its running root does not match: it or its order was changed"))
-    state.frontier = grown
-    if isinstance(line, Line):
-        state.time_ns, state.last = line.row.time_ns, line
-    else:
-        state.withheld += 1
-    return line
-
-
-def _decode(raw: bytes, number: int, *, exported: bool) -> tuple[Line | Withheld, bytes]:
-    """Return a line and its leaf hash."""
-    line: Line | Withheld
-    try:
-        if exported and raw.startswith(b'{"leaf":'):
-            line = msgspec.json.decode(raw, type=Withheld)
-            hexadecimal, leaf = line.leaf, bytes.fromhex(line.leaf)
-            sound = len(leaf) == HASH_BYTES
-        else:
-            line = msgspec.json.decode(raw, type=Line)
-            hexadecimal, salt = line.salt, bytes.fromhex(line.salt)
-            sound, leaf = len(salt) == SALT_BYTES, leaf_of(line.row, salt)
-        canonical = msgspec.json.encode(line, order="sorted")
-    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
-        raise _BadRowError(BadRow(number=number, reason="the line is no ledger row")) from error
-    if len(raw) > MAXIMUM_LINE_BYTES or not sound:
-        raise _BadRowError(BadRow(number=number, reason="the line has a wrong length"))
-    if canonical != raw or bytes.fromhex(hexadecimal).hex() != hexadecimal:
-        raise _BadRowError(BadRow(number=number, reason="the line is not in canonical form"))
-    return line, leaf
+Carried = Iterable[tuple[str, dict[str, Value]]]
 
 
 class MerkleLog:
@@ -251,14 +78,26 @@ class MerkleLog:
         path: the log, made where it is missing.
         clock: node time; in quarantine a row bears the time that has certainly passed.
         salt: random bytes a row; without its salt a withheld row cannot be guessed from its hash.
+        segment_bytes: at this length the file is closed as a segment.
+        maximum_segments: how many closed segments there may be before the log takes no more rows.
 
     Raises:
         StoreError: where the file cannot be opened, or another process has it.
         LedgerError: where a row does not verify; the message names the first.
     """
 
-    def __init__(self, path: Path, clock: Clock, salt: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        salt: Callable[[int], bytes] = os.urandom,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        maximum_segments: int = MAXIMUM_SEGMENTS,
+    ) -> None:
         self._path, self._clock, self._salt = path, clock, salt
+        self._segment_bytes, self._maximum_segments = segment_bytes, maximum_segments
+        self._carry: Callable[[], Carried] = tuple
         self._broken = False
         self._lock = threading.Lock()
         try:
@@ -273,20 +112,20 @@ class MerkleLog:
             raise
 
     def _open(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError(f"the ledger {self._path} has a writer already: stop the other process first") from error
-        state = scan(self._path)
-        if state.bad:
+        _lock_alone(self._file, self._path)
+        state = scan(self._path, only=True)
+        before = closed_segments(self._path)
+        bad = state.bad or (_breaks(before[-1], state) if before else None)
+        if bad:
             raise LedgerError(
-                f"ledger {self._path.name}, row {state.bad.number}: {state.bad.reason}; keep the ledger folder for the"
+                f"ledger {self._path.name}, row {bad.number}: {bad.reason}; keep the ledger folder for the"
                 " auditor, then move it away to start a new one"
             )
-        self._frontier, self._last, self._end = state.frontier, state.last, state.end
+        self._frontier, self._last, self._end, self._start = state.frontier, state.last, state.end, state.start
+        self._time_ns = state.time_ns
         if state.tail:
             self._cut()
-            self.append("ledger.recovered", bytes_cut=state.tail)
+            self._add("ledger.recovered", {"bytes_cut": state.tail})
         self._sync_folder()
 
     @property
@@ -300,16 +139,20 @@ class MerkleLog:
 
     @property
     def last(self) -> Line | None:
-        """Its last row, with the root after it; None where it is empty."""
+        """Its last row, with the root after it; None where its file has none."""
         return self._last
 
     def lines(self) -> Iterator[Line]:
-        """Yield its rows from the first, with salt and root."""
+        """Yield its rows from the first that is on the node, with salt and root."""
         return read_lines(self._path)
 
     def rows(self) -> Iterator[Row]:
-        """Yield its rows from the first."""
+        """Yield its rows; see `lines`."""
         return read_rows(self._path)
+
+    def carry_over(self, carry: Callable[[], Carried]) -> None:
+        """Begin each new file with the rows that `carry` returns then: what its process needs of archived files."""
+        self._carry = carry
 
     def append(self, event: str, **fields: Value) -> None:
         """Append a row; it is on disk once this returns.
@@ -334,16 +177,29 @@ class MerkleLog:
         self.close()
 
     def _append(self, event: str, fields: dict[str, Value]) -> None:
-        row = Row(number=self.size + 1, time_ns=self._row_time(), event=event, fields=fields)
+        if self._end >= self._segment_bytes:
+            if len(closed_segments(self._path)) >= self._maximum_segments:
+                self._refuse_full()
+            self._rotate()
+            for carried, values in self._carry():
+                _check_row(carried, values)
+                self._add(carried, values)
+        self._add(event, fields)
+
+    def _add(self, event: str, fields: dict[str, Value]) -> None:
+        line, frontier = self._line(event, fields)
+        raw = _raw(line)
+        self._write(raw)
+        self._frontier, self._last, self._end = frontier, line, self._end + len(raw)
+        self._time_ns = line.row.time_ns
+
+    def _line(self, event: str, fields: dict[str, Value]) -> tuple[Line, Frontier]:
+        """Return the next row, and the tree with it."""
+        row = Row(number=self._frontier.size + 1, time_ns=self._row_time(), event=event, fields=fields)
         salt = self._salt(SALT_BYTES)
         frontier = self._frontier.copy()
         frontier.append(leaf_of(row, salt))
-        line = Line(root=frontier.root().hex(), row=row, salt=salt.hex())
-        raw = msgspec.json.encode(line, order="sorted") + b"\n"
-        if len(raw) > MAXIMUM_LINE_BYTES:
-            raise StoreError(f"a ledger row of event {event} has {len(raw)} bytes, over {MAXIMUM_LINE_BYTES}")
-        self._write(raw)
-        self._frontier, self._last, self._end = frontier, line, self._end + len(raw)
+        return Line(root=frontier.root().hex(), row=row, salt=salt.hex()), frontier
 
     def _row_time(self) -> int:
         """Node time, never before the row above; in quarantine what has certainly passed, so that the alarm fits in."""
@@ -351,7 +207,46 @@ class MerkleLog:
             now = self._clock.now_ns()
         except ClockError:
             now = self._clock.least_ns()
-        return max(self._last.row.time_ns, now) if self._last else now
+        return max(self._time_ns, now)
+
+    def _refuse_full(self) -> None:
+        """Say once that the log has all the segments that it may have, and take no row."""
+        if self._last is not None and self._last.row.event != FULL:
+            self._add(FULL, {"segments": self._maximum_segments})
+        raise StoreError(
+            f"the ledger {self._path} has {self._maximum_segments} closed segments, all that it may have: sign it"
+            " (`homeplate ledger sign`), then take the oldest away with `homeplate ledger archive DIR`"
+        )
+
+    def _rotate(self) -> None:
+        """Close the file as a segment and begin the next. The second rename-like step is the one that counts.
+
+        The new file is whole and synced before it has a name that counts; then the full one gets its second name, and
+        the new one takes its first. A crash between the two leaves the full file under both names, as the open one.
+        """
+        header = encode(Header.of(self._frontier, self._time_ns)) + b"\n"
+        new, closed = self._path.with_suffix(".next"), segment_path(self._path, self._start + 1)
+        file = -1
+        try:
+            with suppress(FileNotFoundError):
+                new.unlink()
+            file = _begin_file(new, header)
+            with suppress(FileNotFoundError):
+                closed.unlink()  # the second name of the open file, from a crash: a closed segment is never this one
+            os.link(self._path, closed)
+            self._sync_folder()
+            new.replace(self._path)
+        except (OSError, StoreError) as error:
+            if file >= 0:
+                os.close(file)
+            raise StoreError(f"the ledger {self._path} cannot begin a new segment: {error}; free its disk") from error
+        os.close(self._file)
+        self._file, self._start, self._end = file, self._frontier.size, len(header)
+        try:
+            self._sync_folder()
+        except StoreError:
+            self._broken = True
+            raise
 
     def _write(self, line: bytes) -> None:
         try:
@@ -386,6 +281,54 @@ class MerkleLog:
                 os.close(folder)
         except OSError as error:
             raise StoreError(f"the ledger's folder {self._path.parent} cannot be synced: {error.strerror}") from error
+
+
+def _lock_alone(file: int, path: Path) -> None:
+    """Hold a log alone: no second writer, also not one that opened it just before it became a segment."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        alone = os.path.samestat(os.fstat(file), path.stat())
+    except (BlockingIOError, FileNotFoundError):
+        alone = False
+    if not alone:
+        raise StoreError(f"the ledger {path} has a writer already: stop the other process first")
+
+
+def _breaks(before: Path, state: Scan) -> BadRow | None:
+    """Return what is wrong where a log's file does not continue the segment before it; read from that one's end."""
+    root = ""
+    with suppress(OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError), before.open("rb") as file:
+        file.seek(max(0, before.stat().st_size - MAXIMUM_LINE_BYTES))
+        root = msgspec.json.decode(file.read().rstrip(b"\n").rpartition(b"\n")[2], type=Line).root
+    if state.first_root.hex() == root:
+        return None
+    return BadRow(number=state.start + 1, reason=f"its file does not continue {before.name}")
+
+
+def _begin_file(path: Path, data: bytes) -> int:
+    """Return a new log file with `data`, synced and locked.
+
+    Raises:
+        OSError: where it cannot be made, written or synced.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        left = memoryview(data)
+        while left:
+            left = left[os.write(file, left) :]
+        os.fsync(file)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def _raw(line: Line) -> bytes:
+    raw = encode(line) + b"\n"
+    if len(raw) > MAXIMUM_LINE_BYTES:
+        raise StoreError(f"a ledger row of event {line.row.event} has {len(raw)} bytes, over {MAXIMUM_LINE_BYTES}")
+    return raw
 
 
 def _check_row(event: str, fields: dict[str, Value]) -> None:

@@ -19,6 +19,7 @@ from homeplate.domain.place import SensitivePlace
 from homeplate.domain.profiles import Profile
 from homeplate.domain.rules import Rule
 from homeplate.domain.usage import UsagePolicy
+from homeplate.domain.witness import Witness
 from homeplate.errors import TrustError
 from homeplate.trust import contents
 from homeplate.trust.agencies import agencies
@@ -74,6 +75,7 @@ class Bundle:
         allowlist, rules, purposes, nodes: from the operator.
         policy: the operator's usage policy, blank parts included.
         places: sensitive areas, in which no node reads.
+        witnesses: who cosigns the nodes' ledgers, from the registry.
         hot_list_sealed: this node's list as `sealing.seal.open_hot_list` takes it; None where it has none.
         expires_s: the first second (since 1970) at which it no longer counts.
         ends_s: the same for each role's part of it.
@@ -105,6 +107,7 @@ class Bundle:
     nodes: tuple[NodeEntry, ...]
     policy: UsagePolicy
     places: tuple[SensitivePlace, ...]
+    witnesses: tuple[Witness, ...]
     hot_list_sealed: bytes | None = field(repr=False)
     expires_s: int
     ends_s: Mapping[str, int]
@@ -255,9 +258,9 @@ def _bundle(verified: Verified, pseudonym: bytes | None) -> Bundle:
 
 def _believed(verified: Verified, pseudonym: bytes | None) -> Bundle:
     mark, targets = verified.mark, verified.targets
-    registry, unregistered = agencies(
-        decode(targets[REGISTRY_TARGET], RegistryFile, REGISTRY_TARGET).agencies, mark.jurisdiction
-    )
+    registry_file = decode(targets[REGISTRY_TARGET], RegistryFile, REGISTRY_TARGET)
+    nodes = decode(targets[NODES_TARGET], NodesFile, NODES_TARGET)
+    registry, unregistered = agencies(registry_file.agencies, mark.jurisdiction)
     rules = decode(targets[RULES_TARGET], RulesFile, RULES_TARGET)
     independent = _is_independent(verified)
     if not (independent or mark.demo):
@@ -278,9 +281,10 @@ def _believed(verified: Verified, pseudonym: bytes | None) -> Bundle:
         bundle_sources=tuple(dict.fromkeys(rules.bundle_sources)),
         recovery=rules.recovery,
         model_manifests=_manifests(targets),
-        nodes=contents.nodes(decode(targets[NODES_TARGET], NodesFile, NODES_TARGET)),
         policy=_policy(targets),
         places=_places(targets),
+        nodes=contents.nodes(nodes),
+        witnesses=contents.witnesses(registry_file, nodes),
         hot_list_sealed=None if pseudonym is None else targets.get(hot_list_target(pseudonym)),
         expires_s=verified.expires_s,
         ends_s=verified.ends_s,

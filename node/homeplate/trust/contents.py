@@ -13,6 +13,7 @@ from homeplate.domain.profiles import cap_s
 from homeplate.domain.record import Part, StorageClass
 from homeplate.domain.rules import MAXIMUM_RECIPIENTS, RETENTION_CAP_S, Rule, Trigger
 from homeplate.domain.usage import UsagePolicy
+from homeplate.domain.witness import Witness
 from homeplate.errors import TrustError
 from homeplate.trust.schema import (
     AllowlistFile,
@@ -21,6 +22,7 @@ from homeplate.trust.schema import (
     NodesFile,
     PolicyFile,
     PositionEntry,
+    RegistryFile,
     RuleEntry,
     RulesFile,
 )
@@ -168,6 +170,18 @@ def _check_day(text: str, name: str) -> None:
             date.fromisoformat(text)
     except ValueError as error:
         raise TrustError(f"policy.json: {name}: {text} is no date (YYYY-MM-DD)") from error
+
+
+def witnesses(file: RegistryFile, nodes_file: NodesFile) -> tuple[Witness, ...]:
+    """Return who cosigns the ledgers; none is a registry that names none.
+
+    Raises:
+        TrustError: where two share a name or a key, or a node's own key is named.
+    """
+    _no_doubles([entry.name for entry in file.witnesses], "registry.json: witnesses")
+    keys = [key for node in nodes_file.nodes for key in (node.record_public, node.ledger_public)]
+    _no_doubles([*(entry.public for entry in file.witnesses), *dict.fromkeys(keys)], "registry.json: witness keys")
+    return tuple(Witness(name=entry.name, public=bytes.fromhex(entry.public)) for entry in file.witnesses)
 
 
 def _no_doubles(values: Iterable[str], what: str) -> None:

@@ -73,11 +73,19 @@ class AgencyEntry(Entry, frozen=True, kw_only=True):
     sealing_keys: Annotated[list[SealingKeyEntry], msgspec.Meta(max_length=16)]
 
 
+class WitnessEntry(Entry, frozen=True, kw_only=True):
+    """Who cosigns the nodes' ledgers, as the registry writes it: an operator's own witness would show nothing."""
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}\Z")]
+    public: Hex32
+
+
 class RegistryFile(Entry, frozen=True, kw_only=True):
     """`registry.json`, signed by the registry."""
 
     format: Literal[1] = msgspec.field(default=1)
     agencies: Annotated[list[AgencyEntry], msgspec.Meta(max_length=4096)]
+    witnesses: Annotated[list[WitnessEntry], msgspec.Meta(max_length=16)] = []
 
 
 class GrantEntry(Entry, frozen=True, kw_only=True):
