@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from homeplate.camera.errors import Reason, SourceError
 from homeplate.capture import Outcome, SourceState
+from homeplate.capture.committing import counted_rows, recover
 from homeplate.capture.crop import encode_crop
 from homeplate.clock import SimulatedClock
 from homeplate.domain.record import HitKind, Part, StorageClass
@@ -18,6 +20,8 @@ from homeplate.domain.rules import Trigger
 from homeplate.errors import ClockError, StoreError, TrustError
 from homeplate.pipeline import Drop
 from homeplate.sealing.facts import MAX_CROP_BYTES
+from homeplate.store.ledger import Row
+from homeplate.store.spool import FileSpool
 from homeplate.trust.hotlist import encode_hot_list, parse_hot_list
 from tests.capturing import NOW_S, Film, Node, rule, terms, traffic
 from tests.sightings import START_NS
@@ -106,6 +110,16 @@ def test_a_hit_is_kept_by_a_rule_for_hits_and_nothing_else_is(tmp_path):
     assert [(f.plate, f.hit) for f in node.opened()] == [("8XYZ987", HitKind.EXACT)]
     over = Node(tmp_path / "over", terms=lambda: with_list(NOW_S))
     assert over.run(film().feed()).passages == {Outcome.NOTHING_KEPT: 3}
+    assert [row.fields for row in over.rows("hot-list.expired")] == [{"expired_s": NOW_S}]
+    assert node.rows("hot-list.expired") == []
+
+
+def test_sequence_numbers_outlive_the_ledger_files_that_are_archived(tmp_path):
+    numbers = Counter({(f"agency-{number}", "durable"): number for number in range(1, 60)})
+    carried = counted_rows(numbers)
+    assert len(carried) > 1
+    rows = [Row(number=1, time_ns=1, event=event, fields=fields) for event, fields in carried]
+    assert recover(rows, FileSpool(tmp_path)).sequences == numbers
 
 
 def listed(plate, *, expires_s=NOW_S + 100):

@@ -366,7 +366,11 @@ def _terms(rest: str) -> HotListTerms:
 @_CUSTODY
 def bundle_publish(custody: Path) -> None:
     """Sign the drafts with the keys that are here."""
-    folder = provision.publish_bundle(custody, now_s=_now_s())
+    now = _now_s()
+    folder = provision.publish_bundle(custody, now_s=now)
+    for line in describe(provision.published(custody, now_s=now), now):
+        if line.startswith("refused "):
+            click.echo(f"note: {line}", err=True)
     click.echo(f"{folder}: bring it to each node (`homeplate bundle install`)")
 
 

@@ -200,3 +200,14 @@ def test_a_report_counts_records_by_agency_and_refusals_by_reason_and_nothing_of
     bad = CliRunner().invoke(main, [*args, year, "--json"])
     assert bad.exit_code == 10
     assert "row 1" in bad.output
+
+
+def test_publishing_says_plainly_who_is_refused_and_why(enrolled):  # noqa: F811
+    ledgers, custody = enrolled
+    provision.grant(
+        custody, identifier="nobody-pd", need="Stolen vehicles", purpose="Vehicle theft", approver="City Council",
+        approved_on="2026-01-01", expires_s=ledgers.clock.now_ns() // NANOSECONDS + 86_400, attested=True,
+    )  # fmt: skip
+    done = CliRunner().invoke(main, ["bundle", "publish", str(custody)])
+    assert done.exit_code == 0, done.output
+    assert "note: refused  nobody-pd: " in done.output

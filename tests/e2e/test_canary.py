@@ -1,5 +1,7 @@
 """Invariant 1: a plate appears nowhere but in sealed records, the sealed hot list and the vision process's memory."""
 
+import base64
+import hashlib
 import re
 
 from homeplate.domain.hotlist import code_of
@@ -14,7 +16,17 @@ def spellings(plate):
     texts = {plate, plate.lower(), " ".join(plate), f"{plate[:3]} {plate[3:]}", f"{plate[:3]}-{plate[3:]}"}
     code = code_of(PlateText(plate))
     codes = {str(code).encode(), *(code.to_bytes(8, order) for order in ("big", "little"))}
-    return {text.encode() for text in texts} | {plate.encode().hex().encode(), plate.encode("utf-16-le")} | codes
+    hashes = {digest for text in texts for digest in hashes_of(text)}
+    return (
+        hashes | {text.encode() for text in texts} | {plate.encode().hex().encode(), plate.encode("utf-16-le")} | codes
+    )
+
+
+def hashes_of(text):
+    """What a plate is where somebody hashed it with a common function: raw, hexadecimal, base64."""
+    for name in ("md5", "sha1", "sha224", "sha256", "sha384", "sha512", "sha3_256", "blake2b", "blake2s"):
+        digest = hashlib.new(name, text.encode()).digest()
+        yield from (digest, digest.hex().encode(), digest.hex().upper().encode(), base64.b64encode(digest))
 
 
 def found_in(folder, needles):

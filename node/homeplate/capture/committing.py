@@ -43,6 +43,7 @@ SEALED, REFUSED, FINISHED = "capture.sealed", "capture.refused", "capture.source
 COUNTED = "capture.counted"
 """What a new ledger file begins with: the sequence numbers, because the files before it may be archived."""
 _COUNTED_A_ROW = 24
+HOT_LIST_EXPIRED = "hot-list.expired"
 COALESCED = frozenset({REFUSED})
 """Events whose repeats a coalescing ledger may count instead of writing each."""
 LIVE = ""
@@ -147,6 +148,21 @@ def recover(rows: Iterable[Row], spool: Spool) -> Recovered:
     return found
 
 
+def counted_rows(sequences: Counter[tuple[str, str]]) -> list[tuple[str, dict[str, Value]]]:
+    """Return the rows from which `recover` learns these sequence numbers."""
+    counts = sorted(sequences.items())
+    rows: list[tuple[str, dict[str, Value]]] = []
+    for start in range(0, len(counts), _COUNTED_A_ROW):
+        part = counts[start : start + _COUNTED_A_ROW]
+        fields: dict[str, Value] = {
+            "recipients": ",".join(recipient for (recipient, _), _ in part),
+            "storages": ",".join(storage for (_, storage), _ in part),
+            "sequences": ",".join(str(last) for _, last in part),
+        }
+        rows.append((COUNTED, fields))
+    return rows
+
+
 def _listed(row: Row, name: str) -> list[str]:
     return str(row.fields[name]).split(",")
 
@@ -204,6 +220,7 @@ class Committer:
         self._slots, self._spool, self._ledger, self._clock = slots, spool, ledger, clock
         self._terms, self._random_bytes = terms, random_bytes
         self._sequences = Counter(recovered.sequences)
+        self._hot_list_ended_s: int | None = None
         self._committed = recovered.committed
         self._numbers: Counter[tuple[str, str, int, int]] = Counter()
 
@@ -228,6 +245,7 @@ class Committer:
         except TrustError as error:
             self._refused("*", ANY_RECIPIENT, f"no-bundle: {error}")
             return Outcome.NO_BUNDLE
+        self._note_hot_list_end(terms.hot_list, now_ns // NANOSECONDS)
         decision = _decision(terms, passage, now_ns)
         for rule, recipient, reason in decision.refused:
             self._refused(rule, recipient, reason)
@@ -238,17 +256,7 @@ class Committer:
 
     def counted(self) -> list[tuple[str, dict[str, Value]]]:
         """Return the rows that say each recipient's last sequence number, for a new ledger file."""
-        counts = list(self._sequences.items())
-        rows: list[tuple[str, dict[str, Value]]] = []
-        for start in range(0, len(counts), _COUNTED_A_ROW):
-            part = counts[start : start + _COUNTED_A_ROW]
-            fields: dict[str, Value] = {
-                "recipients": ",".join(recipient for (recipient, _), _ in part),
-                "storages": ",".join(storage for (_, storage), _ in part),
-                "sequences": ",".join(str(last) for _, last in part),
-            }
-            rows.append((COUNTED, fields))
-        return rows
+        return counted_rows(self._sequences)
 
     def _key(self, passage: Passage, source_input: str) -> PassageKey:
         frames = (passage.source, source_input, passage.first_frame, passage.last_frame)
@@ -262,6 +270,12 @@ class Committer:
             last_frame=passage.last_frame,
             nth=nth,
         )
+
+    def _note_hot_list_end(self, hot_list: HotList | None, now_s: int) -> None:
+        """Say once in the ledger that a hot list is over: from here on nothing is a hit, and that is no silence."""
+        if hot_list is not None and hot_list.expires_s <= now_s and hot_list.expires_s != self._hot_list_ended_s:
+            self._ledger.append(HOT_LIST_EXPIRED, expired_s=hot_list.expires_s)
+            self._hot_list_ended_s = hot_list.expires_s
 
     def _refused(self, rule: str, recipient: str, reason: str) -> None:
         self._ledger.append(REFUSED, rule=rule, recipient=recipient, reason=fit(reason))
