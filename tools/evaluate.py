@@ -28,6 +28,8 @@ from homeplate.domain.source import SourceKind, SourceSettings
 from homeplate.errors import HomeplateError
 from homeplate.pipeline import Pipeline
 from homeplate.ports import PlateDetector
+from homeplate.tracking.grammar import rerank
+from homeplate.tracking.voting import vote
 from homeplate.vision import Detector, Reader, open_models
 from homeplate.vision.image import plate_crop
 from homeplate.vision.model import default_model_dir
@@ -36,6 +38,8 @@ from homeplate.vision.tiling import PatientDetector
 
 Row = dict[str, Any]
 Work = Callable[[Path], Row]
+HOME: Final = "US-CA"
+"""Where the node stands that is evaluated; its state's forms count for plates of a state that is not told."""
 UNREADABLE: Final = 2
 """Exit status where an input could not be read; the others are written all the same."""
 
@@ -69,8 +73,11 @@ def picture_of(path: Path) -> Image:
     return np.asarray(picture, np.uint8)
 
 
-def _read(reading: PlateReading) -> Row:
+def _read(reading: PlateReading, home: str | None = None) -> Row:
+    """Return a reading; with `home` its text is what a node there reports of a still."""
     text = reading.text
+    if home is not None and reading.characters:
+        text = rerank(vote([reading]), reading.jurisdiction, home=home)
     return {
         "text": text.reveal() if text else "",
         "confidence": round(reading.confidence, 4),
@@ -78,8 +85,8 @@ def _read(reading: PlateReading) -> Row:
     }
 
 
-def read_scene(path: Path, detector: PlateDetector, reader: Reader) -> Row:
-    """Find and read the plates of a picture."""
+def read_scene(path: Path, detector: PlateDetector, reader: Reader, home: str) -> Row:
+    """Find and read the plates of a picture, as a node of the jurisdiction `home` reads a still."""
     picture = picture_of(path)
     begun = time.perf_counter_ns()
     found = detector.detect(picture)
@@ -89,7 +96,7 @@ def read_scene(path: Path, detector: PlateDetector, reader: Reader) -> Row:
     spent = time.perf_counter_ns() - begun
     plates = [
         {
-            **_read(reading),
+            **_read(reading, home),
             "score": round(detection.score, 4),
             "box": [round(v, 1) for v in (box.left, box.top, box.right, box.bottom)],
             "corners": [[round(x, 1), round(y, 1)] for x, y in detection.quad.corners] if detection.quad else None,
@@ -101,7 +108,7 @@ def read_scene(path: Path, detector: PlateDetector, reader: Reader) -> Row:
 
 
 def read_crop(path: Path, reader: Reader) -> Row:
-    """Read a picture that is one plate."""
+    """Read a picture that is one plate, with the reader alone: no state's forms are asked."""
     picture = picture_of(path)
     begun = time.perf_counter_ns()
     (reading,) = reader.read([picture])
@@ -110,7 +117,7 @@ def read_crop(path: Path, reader: Reader) -> Row:
     return {"image": str(path), "plates": [{**_read(reading), "box": whole}], "milliseconds": spent / 1e6}
 
 
-def read_clip(path: Path, detector: Detector, reader: Reader) -> Row:
+def read_clip(path: Path, detector: Detector, reader: Reader, home: str) -> Row:
     """Let the node's pipeline report the passages of a clip; `milliseconds` is of a frame, decoding left out.
 
     Raises:
@@ -124,6 +131,7 @@ def read_clip(path: Path, detector: Detector, reader: Reader) -> Row:
         gate=MotionGate(),
         crop=plate_crop,
         perf_ns=time.perf_counter_ns,
+        home=home,
     )
     passages: list[Passage] = []
     for frame in open_source(settings, 0).frames():
@@ -142,13 +150,13 @@ def read_clip(path: Path, detector: Detector, reader: Reader) -> Row:
     }
 
 
-def work_of(kind: str, detector: Detector, reader: Reader) -> Work:
+def work_of(kind: str, detector: Detector, reader: Reader, home: str = HOME) -> Work:
     """Return what is done with each file."""
     if kind == "scenes":
         patient = PatientDetector(detector)  # as the node looks at stills
-        return lambda path: read_scene(path, patient, reader)
+        return lambda path: read_scene(path, patient, reader, home)
     if kind == "clips":
-        return lambda path: read_clip(path, detector, reader)
+        return lambda path: read_clip(path, detector, reader, home)
     return lambda path: read_crop(path, reader)
 
 
@@ -160,12 +168,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--models", type=Path, default=None, help="folder of the models; the project's by default")
+    parser.add_argument("--home", default=HOME, help="the node's jurisdiction; \"unknown\" asks no state's forms")
     given = parser.parse_args()
     console = Console(stderr=True)
     cv2.setNumThreads(given.threads)
     try:
         paths = [path for argument in given.inputs for path in paths_of(argument)]
-        work = work_of(given.kind, *open_models(given.models or default_model_dir(), threads=given.threads))
+        work = work_of(given.kind, *open_models(given.models or default_model_dir(), threads=given.threads), given.home)
     except (HomeplateError, OSError, ValueError) as error:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         return 1

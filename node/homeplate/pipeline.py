@@ -17,7 +17,7 @@ from homeplate.domain.passage import Detection, Direction, Frame, Image, Passage
 from homeplate.domain.plate import PlateReading
 from homeplate.domain.source import SourceSettings
 from homeplate.ports import PlateDetector, PlateReader
-from homeplate.tracking.grammar import rerank
+from homeplate.tracking.grammar import UNKNOWN, rerank
 from homeplate.tracking.tracker import Track, Tracker, direction
 from homeplate.tracking.voting import Vote, vote
 
@@ -106,6 +106,7 @@ class Pipeline:
         gate: Gate,
         crop: Callable[[Image, Detection], PlateCrop],
         perf_ns: Callable[[], int],
+        home: str = UNKNOWN,
     ) -> None:
         """Build the pipeline of one source.
 
@@ -116,11 +117,12 @@ class Pipeline:
             gate: this source's motion gate.
             crop: cuts (and straightens) a plate out of a frame.
             perf_ns: a counter of nanoseconds, for the stage times alone.
+            home: the node's jurisdiction, such as "US-CA".
         """
         self.counters = Counters()
         self._settings = settings
         self._detector, self._reader, self._gate, self._crop = detector, reader, gate, crop
-        self._perf_ns = perf_ns
+        self._perf_ns, self._home = perf_ns, home
         self._tracker = Tracker()
         self._recent: deque[Passage] = deque(maxlen=MOST_REMEMBERED)
 
@@ -214,7 +216,7 @@ class Pipeline:
             return None
         track = Track(first=sighting, last=sighting, first_ns=0, last_ns=0)
         track.read(sighting)
-        return _passage(track, vote(track.readings), still=True)
+        return _passage(track, vote(track.readings), self._home, still=True)
 
     def _conclude(self, track: Track) -> Passage | None:
         """Return the passage of a track that ended, or count why it is none."""
@@ -225,7 +227,7 @@ class Pipeline:
         if decided.confidence < PASSAGE_CONFIDENCE:
             self.counters.dropped[Drop.UNSURE] += 1
             return None
-        passage = _passage(track, decided, still=False)
+        passage = _passage(track, decided, self._home, still=False)
         repeated = any(_same_visit(earlier, passage) for earlier in self._recent)
         self._recent.append(passage)
         if repeated:
@@ -254,9 +256,9 @@ def _same_visit(earlier: Passage, later: Passage) -> bool:
     return len(earlier.text) == len(later.text) and all(set(one) & set(other) for one, other in alike)
 
 
-def _passage(track: Track, decided: Vote, *, still: bool) -> Passage:
+def _passage(track: Track, decided: Vote, home: str, *, still: bool) -> Passage:
     jurisdiction = _jurisdiction(track.readings)
-    text = rerank(decided, jurisdiction)
+    text = rerank(decided, jurisdiction, home=home)
     last = track.best or track.last
     return Passage(
         source=track.first.source,
@@ -282,6 +284,6 @@ def _jurisdiction(readings: Sequence[PlateReading]) -> str:
     """Return the jurisdiction with the most confidence over all readings that name one, else "unknown"."""
     weights: dict[str, float] = {}
     for reading in readings:
-        if reading.jurisdiction != "unknown":
+        if reading.jurisdiction != UNKNOWN:
             weights[reading.jurisdiction] = weights.get(reading.jurisdiction, 0.0) + reading.jurisdiction_confidence
-    return max(weights, key=lambda name: (weights[name], name)) if weights else "unknown"
+    return max(weights, key=lambda name: (weights[name], name)) if weights else UNKNOWN

@@ -46,6 +46,13 @@ def test_a_jurisdiction_without_forms_changes_nothing():
     assert rerank(voted("7", "A", "8B", "C", "1", "2", "3"), "unknown").reveal() == "7A8C123"
 
 
+def test_a_plate_of_an_unknown_state_is_taken_for_one_of_the_nodes_own():
+    positions = ("5", "A", "0O", "G", "2", "0", "0")
+    assert rerank(voted(*positions), "unknown", home="US-CA").reveal() == "5AOG200"
+    assert rerank(voted(*positions), "US-NV", home="US-CA").reveal() == "5A0G200"
+    assert rerank(voted(*positions), "unknown").reveal() == "5A0G200"
+
+
 @given(st.lists(st.lists(st.sampled_from(ALPHABET), min_size=1, max_size=3, unique=True), min_size=7, max_size=7))
 def test_every_character_comes_from_the_ambiguity_set(positions):
     decided = voted(*("".join(p) for p in positions))

@@ -144,6 +144,14 @@ class InstalledTerms:
             self._read = (bundle, self._terms(bundle, now_ns // NANOSECONDS))
         return self._read[1]
 
+    def home(self) -> str:
+        """Return the jurisdiction that the bundle in force gives the node.
+
+        Raises:
+            TrustError: where none is in force.
+        """
+        return self._bundle(self._clock.now_ns()).jurisdiction
+
     def _terms(self, bundle: Bundle, now_s: int) -> Terms:
         require_named(bundle, self._manifest_sha256)
         require_policy(bundle, self._identity.raw, self._cameras, now_s)
@@ -215,7 +223,7 @@ def build_capture(
     cameras = [source.name for source in sources]
     terms = InstalledTerms(config, paths, identity, clock, cameras=cameras, manifest_sha256=models.manifest_sha256)
     terms()  # a node without a bundle in force, or with other models than it names, must not start
-    feeds = _feeds(models, sources, clock.now_ns(), identify)
+    feeds = _feeds(models, sources, clock.now_ns(), identify, terms.home())
     slots = {storage: open_slots(paths, storage, check=not identity.simulation) for storage in StorageClass}
     ledger = MerkleLog(paths.log("capture"), clock)
     coalescing = CoalescingLedger(ledger, clock, events=COALESCED)
@@ -243,7 +251,11 @@ def build_capture(
 
 
 def _feeds(
-    models: Models, sources: Sequence[SourceSettings], start_ns: int, identify: Callable[[SourceSettings], str]
+    models: Models,
+    sources: Sequence[SourceSettings],
+    start_ns: int,
+    identify: Callable[[SourceSettings], str],
+    home: str,
 ) -> list[Feed]:
     """Give each source a pipeline of its own; the models are opened once."""
     feeds = []
@@ -255,6 +267,7 @@ def _feeds(
             gate=MotionGate(),
             crop=plate_crop,
             perf_ns=perf_ns,
+            home=home,
         )
         live = settings.realtime_fps is not None
         feeds.append(

@@ -9,6 +9,7 @@ from homeplate.domain.plate import PlateText
 from homeplate.tracking.voting import Vote
 
 DIGIT, LETTER = "9", "A"
+UNKNOWN = "unknown"
 
 PATTERNS: Mapping[str, tuple[str, ...]] = {
     # Passenger 1AAA000, the reversed 000AAA0 from 2026, commercial 0A00000 and 00000A0, exempt (REQUIREMENTS 4).
@@ -18,15 +19,20 @@ PATTERNS: Mapping[str, tuple[str, ...]] = {
 """Forms of a jurisdiction's plates, likeliest first; 9 stands for a digit, A for a letter."""
 
 
-def rerank(vote: Vote, jurisdiction: str, patterns: Mapping[str, Sequence[str]] = PATTERNS) -> PlateText:
+def rerank(
+    vote: Vote, jurisdiction: str, *, home: str = UNKNOWN, patterns: Mapping[str, Sequence[str]] = PATTERNS
+) -> PlateText:
     """Return the vote's text, or the likeliest one of its ambiguity set that fits a pattern where the text fits none.
 
     Args:
         vote: the vote.
-        jurisdiction: what the plate looks like, such as "US-CA".
+        jurisdiction: what the plate looks like, such as "US-CA", or "unknown".
+        home: the node's own jurisdiction, whose forms count for a plate of an unknown one: most plates on a road are
+            its state's.
         patterns: forms of each jurisdiction's plates.
     """
-    forms = [form for form in patterns.get(jurisdiction, ()) if len(form) == len(vote.ambiguity)]
+    known = home if jurisdiction == UNKNOWN else jurisdiction
+    forms = [form for form in patterns.get(known, ()) if len(form) == len(vote.ambiguity)]
     text = vote.text
     if not forms or any(_fits(text.reveal(), form) for form in forms):
         return text
