@@ -30,11 +30,11 @@ SOLE_CONFIDENCE = 0.95
 """Confidence from which one sighting alone is a passage: 0.7 % of such readings were wrong, and no false alarm."""
 AGREEING = 2
 """Sightings that have to agree otherwise."""
-STILL_CONFIDENCE = 0.80
+STILL_CONFIDENCE = 0.79
 """Confidence from which a still's plate is a passage: nobody looks twice. This bar and the next are the least at which
 three in a hundred texts of held-out US plates are wrong, one of them by its label (`tools/measure_reader.py`): a wrong
 read is worse than none."""
-PASSAGE_CONFIDENCE = 0.74
+PASSAGE_CONFIDENCE = 0.78
 """Confidence of the vote from which a track is a passage."""
 LEAST_CHARACTERS = 2
 """The shortest plate: Californian vanity plates have 2 to 7 characters (REQUIREMENTS 4)."""
