@@ -48,7 +48,7 @@ def traced(folder, node, *inject):
 
 def events(folder):
     rows = []
-    state = scan(folder / "access.log", visit=lambda line: rows.append(line.row.event))
+    state = scan(folder / "access.log", visit=lambda line, _leaf: rows.append(line.row.event))
     assert state.bad is None
     return rows
 
