@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from homeplate.domain.agency import Grant
 from homeplate.domain.profiles import CAPS
 from homeplate.domain.record import DAY_SECONDS
 from homeplate.domain.rules import Rule
@@ -37,10 +38,7 @@ def sections(bundle: Bundle) -> list[Section]:
         "B": [],
         "C": ["Every disclosure and every refusal is a row of the node's ledger."],
         "D": [
-            *(
-                [_recipient(bundle, grant.identifier, grant.need, grant.expires_s) for grant in bundle.allowlist]
-                or ["Nothing is shared with anybody."]
-            ),
+            *([_recipient(bundle, grant) for grant in bundle.allowlist] or ["Nothing is shared with anybody."]),
             _recovery(bundle),
         ],
         "E": [],
@@ -62,10 +60,15 @@ def sections(bundle: Bundle) -> list[Section]:
     ]
 
 
-def _recipient(bundle: Bundle, identifier: str, need: str, expires_s: int) -> str:
+def _recipient(bundle: Bundle, grant: Grant) -> str:
     names = {agency.identifier: agency.legal_name for agency in bundle.registry}
-    day = datetime.fromtimestamp(expires_s, tz=UTC).date()
-    return f"Recipient: {names.get(identifier, identifier)} ({identifier}), need: {need}, until {day}"
+    day = datetime.fromtimestamp(grant.expires_s, tz=UTC).date()
+    lacks = None if grant.attested else "the grant bears no attestation"
+    if grant.identifier not in names:
+        lacks = bundle.unregistered.get(grant.identifier, "the registry does not name it")
+    if lacks:
+        return f"Granted, but refused by the nodes: {grant.identifier}, need: {grant.need}, until {day}; {lacks}"
+    return f"Recipient: {names[grant.identifier]} ({grant.identifier}), need: {grant.need}, until {day}"
 
 
 def _recovery(bundle: Bundle) -> str:
@@ -95,7 +98,8 @@ def _rule(rule: Rule) -> str:
 
 
 def _lasting(seconds: int) -> str:
-    return f"{seconds // DAY_SECONDS} days" if seconds % DAY_SECONDS == 0 else f"{seconds} seconds"
+    count, unit = (seconds // DAY_SECONDS, "day") if seconds % DAY_SECONDS == 0 else (seconds, "second")
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
 
 
 def markdown(bundle: Bundle) -> str:

@@ -127,6 +127,22 @@ def test_the_text_shows_the_recovery_recipient(custody):
     assert f"private keys: {forge.SAN_DIEGO}" in said
 
 
+def test_the_text_calls_nobody_a_recipient_whom_the_nodes_refuse(custody):
+    forge.add_agency(custody.folder, forge.SAN_DIEGO, "San Diego Police Department")
+    forge.add_grant(custody.folder, forge.SAN_DIEGO)
+    forge.add_grant(custody.folder, "not-registered")
+    custody.bundle()
+    said = custody.policy("render")
+    assert f"- Recipient: San Diego Police Department ({forge.SAN_DIEGO})" in said
+    assert "- Granted, but refused by the nodes: not-registered" in said
+    assert "the registry does not name it" in said
+    forge.add_grant(custody.folder, forge.SAN_DIEGO, attested=False)
+    custody.bundle()
+    said = custody.policy("render")
+    assert "Recipient: San Diego" not in said
+    assert "the grant bears no attestation" in said
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
