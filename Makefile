@@ -1,5 +1,5 @@
 # One-line aliases of tools/do.py, which works without make; bench-peer needs the set-up alone.
-.PHONY: setup check test demo bench-peer adversarial bench-hotlist fuzz
+.PHONY: setup check test demo bench-peer adversarial bench-hotlist fuzz mutation
 setup: ; python3 tools/do.py setup
 check: ; python3 tools/do.py check
 test: ; python3 tools/do.py test
@@ -8,3 +8,4 @@ bench-peer: setup ; .venv/bin/python -m tools.bench_peer --setup
 adversarial: setup ; .venv/bin/python -m tests.adversarial
 bench-hotlist: setup ; .venv/bin/python -m tools.bench_hotlist
 fuzz: setup ; .venv/bin/python -m pytest -q tests/test_fuzz.py --hypothesis-profile=fuzz
+mutation: setup ; .venv/bin/python -m tools.mutation

@@ -12,6 +12,8 @@ from tools.render.clip import render_clip
 # Times are measured by benchmarks; a busy machine must not fail a property.
 settings.register_profile("homeplate", deadline=None)
 settings.register_profile("fuzz", deadline=None, max_examples=20_000)
+# The same inputs for every mutant, and fewer: a verdict must not hang on luck, and each costs one run of the tests.
+settings.register_profile("mutation", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("homeplate")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
