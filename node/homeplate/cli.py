@@ -440,5 +440,25 @@ def ledger_archive(context: click.Context, folder: Path) -> None:
         click.echo("nothing to archive: no closed and signed file is older than 61 days")
 
 
+@ledger.command("export")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--withhold", multiple=True, metavar="EVENT", help="Show no row of this event.")
+@click.option(
+    "--archive",
+    "archives",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    multiple=True,
+    help="A folder of archived ledger files.",
+)
+@click.pass_context
+def ledger_export(context: click.Context, folder: Path, withhold: tuple[str, ...], archives: tuple[Path, ...]) -> None:
+    """Write the ledgers as anybody may read them: past days, no time of day, and still they verify."""
+    from homeplate.app.ledger import export_all
+
+    for name, done in export_all(_config(context), folder, withheld=withhold, archives=archives).items():
+        click.echo(f"{name}: rows {done.first} to {done.last}, {done.withheld} of them withheld")
+    click.echo(f"to verify: homeplate-custodian verify {folder} --bundle BUNDLE --root ROOT")
+
+
 if __name__ == "__main__":
     main()

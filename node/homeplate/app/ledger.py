@@ -1,7 +1,7 @@
 """Builds the ledger's signer, its reader, and what carries it to witnesses and archives; none has a network."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from homeplate.app.node import PROCESSES, Paths, load_identity
@@ -15,6 +15,7 @@ from homeplate.store.archive import archive
 from homeplate.store.checkpoints import Checkpoint, sign_checkpoints, write_durably
 from homeplate.store.cosignatures import MAXIMUM_FILE_BYTES, decode_cosigned, encode_requests
 from homeplate.store.ledger import Row, read_rows
+from homeplate.store.publishing import PUBLIC, Exported, publish
 from homeplate.store.witnessed import requests, take
 from homeplate.trust.bundle import load_bundle
 from homeplate.trust.files import read_bounded
@@ -105,6 +106,47 @@ def archive_all(config: Config, folder: Path) -> list[Path]:
     for path in _logs(paths).values():
         moved += archive(path, folder, checkpoints=paths.checkpoints, public=public, before_ns=before_ns)
     return moved
+
+
+def export_all(
+    config: Config, folder: Path, *, withheld: Collection[str] = (), archives: Sequence[Path] = ()
+) -> dict[str, Exported]:
+    """Write what anybody may read of each log to the new `folder`; return what was written of each.
+
+    Args:
+        config: the node's.
+        folder: it must not be there yet: two exports in one would not verify.
+        withheld: events whose rows are withheld whole.
+        archives: folders of archived segments.
+
+    Raises:
+        ConfigError: where the folder is there, or an event is not known.
+        LedgerError: where a log does not verify, or none has a row of a day that is over.
+        StoreError: where a file cannot be written.
+    """
+    if unknown := sorted(set(withheld) - PUBLIC.keys()):
+        raise ConfigError(f"--withhold {unknown[0]}: no such event is shown; it can be {', '.join(sorted(PUBLIC))}")
+    if folder.exists():
+        raise ConfigError(f"{folder} is there already: name a new folder")
+    paths = Paths.of(config)
+    key, now_ns = load_signing_key(paths.ledger_key), SystemClock(paths.clock, "check").now_ns()
+    found = {
+        name: publish(
+            path,
+            folder,
+            checkpoints=paths.checkpoints,
+            key=key,
+            pseudonym=load_identity(paths).raw,
+            now_ns=now_ns,
+            withheld=frozenset(withheld),
+            archives=archives,
+        )
+        for name, path in _logs(paths).items()
+    }
+    written = {name: exported for name, exported in found.items() if exported}
+    if not written:
+        raise LedgerError("no log has a row of a day that is over: export tomorrow (days end at 0:00 UTC)")
+    return written
 
 
 def _logs(paths: Paths) -> dict[str, Path]:
