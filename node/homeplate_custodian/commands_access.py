@@ -1,22 +1,27 @@
 """`homeplate-custodian audit | keys`: reviewing accesses, ending keys; what they mean is in `audit` and `expiring`."""
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 
 from homeplate.clock import NANOSECONDS, WallClock, utc_text
-from homeplate.errors import ConfigError, LedgerError
+from homeplate.domain.witness import Witness
+from homeplate.errors import ConfigError, LedgerError, TrustError
 from homeplate.policy.allowlist import recipients, sealing_key
 from homeplate.policy.recovery import recovery_recipient, recovery_text
+from homeplate.policy.witnessing import watched
 from homeplate.sealing.keys import load_sealing_key, write_new
 from homeplate.sealing.seal import open_recovery, seal_recovery
 from homeplate.store.ledger import Line, Row, read_lines
 from homeplate.trust.files import read_bounded, write_durably
 from homeplate_custodian import provision
-from homeplate_custodian.access import ACCESS_LOG, KEYS, SHOWN, note, plates_of, read_keys
+from homeplate_custodian.access import ACCESS_LOG, KEYS, LOG, SHOWN, note, plates_of, read_keys
+from homeplate_custodian.access_witness import ask_witnesses, take_cosigned
 from homeplate_custodian.audit import DONE, ages, draw, standing
 from homeplate_custodian.commands_records import RECEIVED, agency_folder
+from homeplate_custodian.commands_verify import signed_bundle
 from homeplate_custodian.expiring import EXPIRED, EXPIRING, RECOVERY, DatedKey, dated_keys, destroy
 from homeplate_custodian.records import Inbox, forget_past_days
 from homeplate_custodian.verify import Evidence, LogReport, verify_ledger
@@ -24,6 +29,7 @@ from homeplate_custodian.verify import Evidence, LogReport, verify_ledger
 _CUSTODY = click.argument("custody", type=click.Path(path_type=Path, file_okay=False, exists=True))
 MAX_RECOVERY_BYTES = 4096
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+_FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 _JSON = click.option("--json", "as_json", is_flag=True, help="JSON in place of lines.")
 
 
@@ -39,32 +45,90 @@ def _lines(custody: Path) -> list[Line]:
     return list(read_lines(path))
 
 
+def _bundle_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add where the bundle is that names the witnesses, for who does not take the custody's word."""
+    for option in (
+        click.option("--root", type=_FILE, help="The root it is under."),
+        click.option("--bundle", type=_FOLDER, help="Your copy of the published bundle; with --root."),
+    ):
+        command = option(command)
+    return command
+
+
+def _witnesses(custody: Path, bundle: Path | None, root: Path | None) -> tuple[Witness, ...]:
+    return signed_bundle(None if bundle or root else custody, bundle, root).witnesses
+
+
 @audit.command("verify")
 @_CUSTODY
 @click.option("--keys", type=_FILE, help="The log's public keys (access/keys.pub), from the reviewer's own copy.")
-@click.option("--known", type=click.Path(path_type=Path, file_okay=False, exists=True), multiple=True)
-def audit_verify(custody: Path, keys: Path | None, known: tuple[Path, ...]) -> None:
+@click.option("--known", type=_FOLDER, multiple=True)
+@_bundle_options
+def audit_verify(
+    custody: Path, keys: Path | None, known: tuple[Path, ...], bundle: Path | None, root: Path | None
+) -> None:
     """Verify the access log against its signed checkpoints; name the first bad row (exit code 10).
 
     --known names folders of checkpoints that were seen before, a witness's or the reviewer's: with them a log that was
-    set back together with its checkpoints is found too.
+    set back together with its checkpoints is found too. A note says where no witness has cosigned the log of late.
     """
-    log = verified(custody, keys, known)
+    unknown = ""
+    witnesses: tuple[Witness, ...] = ()
+    try:
+        witnesses = _witnesses(custody, bundle, root)
+    except (ConfigError, TrustError) as error:
+        if bundle or root:
+            raise
+        unknown = f"no-witness: this custody's bundle names none that counts ({error})"
+    log = verified(custody, keys, known, witnesses)
     click.echo(f"access: {log.rows} rows are good, {log.rows - log.signed} of them not signed yet")
+    if log.witnessed_s is not None:
+        click.echo(f"witnessed up to row {log.witnessed} at {utc_text(log.witnessed_s * NANOSECONDS)}")
+    now_s = WallClock().now_ns() // NANOSECONDS
+    refused = watched(witnesses, LOG, log.witnessed_s, now_s, ask="homeplate-custodian audit request CUSTODY FILE")
+    if refused is not None:
+        click.echo(f"note: {unknown or refused.reason}")
 
 
-def verified(custody: Path, keys: Path | None, known: tuple[Path, ...] = ()) -> LogReport:
+def verified(
+    custody: Path, keys: Path | None, known: tuple[Path, ...] = (), witnesses: Sequence[Witness] = ()
+) -> LogReport:
     """Return what verifying the access log showed.
 
     Raises:
         LedgerError: names the first bad row.
     """
     signer = read_keys(keys or custody / KEYS / "keys.pub").signer()
-    report = verify_ledger(custody, [signer], Evidence(known=known))
+    report = verify_ledger(custody, [signer], Evidence(known=known, witnesses=witnesses))
     for log in report.logs:
         if log.bad:
             raise LedgerError(f"ledger {log.name}, row {log.bad.number}: {log.bad.reason}")
     return report.logs[0]
+
+
+@audit.command("request")
+@_CUSTODY
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--since", metavar="access=SIZE", help="What size the witness says it saw last.")
+@_bundle_options
+def audit_request(*, custody: Path, file: Path, since: str | None, bundle: Path | None, root: Path | None) -> None:
+    """Write what is asked of the witnesses about the access log: checkpoints and proofs, never a row."""
+    name, _, size = (since or f"{LOG}=0").partition("=")
+    if name != LOG or not (size.isascii() and size.isdigit()):
+        raise ConfigError("--since is access=SIZE, as the witness said it: --since access=120")
+    sizes = {LOG: int(size)} if since else {}
+    count = ask_witnesses(custody, file, _witnesses(custody, bundle, root), sizes)
+    click.echo(f"{count} requests in {file}; bring it to the witness (`homeplate-custodian witness cosign`)")
+
+
+@audit.command("cosigned")
+@_CUSTODY
+@click.argument("file", type=_FILE)
+@_bundle_options
+def audit_cosigned(custody: Path, file: Path, bundle: Path | None, root: Path | None) -> None:
+    """Take in what a witness cosigned."""
+    for line in take_cosigned(custody, file, _witnesses(custody, bundle, root)):
+        click.echo(line)
 
 
 @audit.command("sample")

@@ -9,6 +9,7 @@ from homeplate.errors import LedgerError
 from homeplate.store.checkpoints import write_durably
 from homeplate.store.cosignatures import MAXIMUM_FILE_BYTES, decode_requests, encode_cosigned
 from homeplate.trust.files import read_bounded
+from homeplate_custodian.access_witness import signers
 from homeplate_custodian.commands_verify import bundle_options, signed_bundle
 from homeplate_custodian.witness import answer, load_witness, make_witness
 
@@ -34,17 +35,31 @@ def witness_init(folder: Path, name: str) -> None:
 @_FOLDER
 @click.argument("requests", type=_FILE)
 @bundle_options
+@click.option(
+    "--access-log",
+    "copies",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    multiple=True,
+    help="Your copy of a custodian's access/keys.pub: its access log is judged too.",
+)
 @click.option("--out", type=_FILE, required=True, help="Where to write the cosigned checkpoints for the node.")
 def witness_cosign(
-    *, folder: Path, requests: Path, custody: Path | None, bundle: Path | None, root: Path | None, out: Path
+    *,
+    folder: Path,
+    requests: Path,
+    custody: Path | None,
+    bundle: Path | None,
+    root: Path | None,
+    copies: tuple[Path, ...],
+    out: Path,
 ) -> None:
-    """Judge a node's requests and cosign what continues its logs; exit code 10 where something does not."""
+    """Judge a node's or an access log's requests; cosign what continues a log (exit code 10: not all did)."""
     found = signed_bundle(custody, bundle, root)
     own, _ = load_witness(folder)
     asked = decode_requests(read_bounded(requests, MAXIMUM_FILE_BYTES), own.name)
     if not asked:
-        raise LedgerError(f"{requests} asks nothing of {own.name}: does the node's bundle name this witness?")
-    answers = answer(folder, asked, found.nodes, WallClock().now_ns() // NANOSECONDS)
+        raise LedgerError(f"{requests} asks nothing of {own.name}: does the bundle of who asks name this witness?")
+    answers = answer(folder, asked, signers(found.nodes, copies), WallClock().now_ns() // NANOSECONDS)
     write_durably(out, encode_cosigned([one.note for one in answers if one.note is not None]))
     for one in answers:
         click.echo(f"{one.origin}: " + (f"{one.size} rows cosigned" if one.note else f"NOT cosigned: {one.refused}"))

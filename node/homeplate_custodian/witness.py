@@ -137,7 +137,7 @@ def _judge(folder: Path, log: Path, request: Request, point: Checkpoint) -> None
     if request.old_size != size:
         raise LedgerError(
             f"another-size: this witness has seen {size} rows last, the request continues {request.old_size};"
-            f" on the node: homeplate ledger request FILE --since {log.name}={size}"
+            f" have it written anew with --since {log.name}={size}"
         )
     if not is_consistent(size, root, point.size, point.root, request.proof):
         _keep(folder, log, request.note)

@@ -181,7 +181,7 @@ def decode_requests(data: bytes, witness: str) -> list[Request]:
     try:
         file = msgspec.json.decode(data, type=RequestFile)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise LedgerError("the file holds no requests to witnesses: `homeplate ledger request` writes them") from error
+        raise LedgerError("the file holds no requests to witnesses: `ledger request` writes them") from error
     return [read_request(entry.body) for entry in file.requests if entry.witness == witness]
 
 

@@ -89,13 +89,13 @@ def take(
         point = verify(note, public)
         name = point.origin.rpartition("/")[2]
         if not (name.isascii() and name.isalpha() and point.origin == origin_of(pseudonym, name)):
-            raise LedgerError(f"{point.origin} is no log of this node")
+            raise LedgerError(f"{point.origin} is no log that is kept here")
         said = cosignatures(note, witnesses)
         if not said:
             raise LedgerError(f"{point.origin}: no witness that the bundle names has cosigned it")
         path = next((one for one in checkpoint_files(checkpoints, name) if int(one.stem[-12:]) == point.size), None)
         if path is None or verify(read_note(path), public) != point:
-            raise LedgerError(f"{point.origin}: this node keeps no such checkpoint of {point.size} rows")
+            raise LedgerError(f"{point.origin}: {checkpoints} keeps no such checkpoint of {point.size} rows")
         known = read_note(path).decode()
         lines = [line for line in note.decode().rpartition("\n\n")[2].splitlines() if line not in known]
         write_durably(path, (known + "".join(f"{line}\n" for line in lines)).encode())
