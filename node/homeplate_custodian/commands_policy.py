@@ -10,6 +10,7 @@ import msgspec
 from homeplate.clock import NANOSECONDS, WallClock
 from homeplate.errors import ConfigError
 from homeplate.policy.usage import missing
+from homeplate.trust.contents import usage
 from homeplate.trust.files import read_bounded, write_durably
 from homeplate.trust.metadata import MAX_METADATA_BYTES
 from homeplate.trust.places import PlacesFile
@@ -47,8 +48,10 @@ def policy() -> None:
 def policy_set(custody: Path, file: Path) -> None:
     """Draft the policy from a TOML file, and say what it still lacks; the posted text's hash is kept."""
     given = _toml(file, PolicyFile)
-    kept = given.sha256 or provision.usage_draft(custody).sha256
-    provision.set_usage(custody, msgspec.structs.replace(given, sha256=kept))
+    kept = msgspec.structs.replace(given, sha256=given.sha256 or provision.usage_draft(custody).sha256)
+    provision.set_usage(custody, kept)
+    for one in missing(usage(kept), _now_s()):
+        click.echo(f"note: {one.reason}", err=True)
     click.echo("drafted; next: homeplate-custodian bundle publish")
 
 
@@ -83,7 +86,10 @@ def policy_posted(custody: Path, file: Path) -> None:
 @_CUSTODY
 @_FILE
 def policy_check(custody: Path, file: Path) -> None:
-    """Say where the posted text in FILE and the published bundle differ, and what capture still waits for."""
+    """Say where the posted text in FILE and the published bundle differ, and what capture still waits for.
+
+    An auditor needs no custody for this: CUSTODY may be a folder that holds root.json and the published bundle/.
+    """
     data = read_bounded(file, MAX_METADATA_BYTES)
     now_s = _now_s()
     published = provision.published(custody, now_s=now_s)

@@ -33,7 +33,7 @@ def witness_init(folder: Path, name: str) -> None:
 
 @witness.command("cosign")
 @_FOLDER
-@click.argument("requests", type=_FILE)
+@click.argument("requests", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @bundle_options
 @click.option(
     "--access-log",

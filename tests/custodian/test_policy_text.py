@@ -1,6 +1,7 @@
 """The usage policy from custody to road: set, published, rendered, posted, compared; capture reads with a whole one."""
 
 import hashlib
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -125,6 +126,28 @@ def test_the_text_shows_the_recovery_recipient(custody):
     said = custody.policy("check", text, code=2)
     assert "part D: posted says: - No recovery recipient is named." in said
     assert f"private keys: {forge.SAN_DIEGO}" in said
+
+
+def test_setting_a_policy_says_what_it_still_lacks(custody):
+    said = custody.policy("set", custody.file(PARTS.replace('users = "Detectives"', "")))
+    assert "note: policy-part-B" in said
+    assert "policy-part-A" not in said
+
+
+def test_an_auditor_compares_a_posted_text_with_root_and_bundle_alone(custody, tmp_path):
+    custody.policy("set", custody.file(PARTS))
+    custody.bundle()
+    text = custody.made / "policy.md"
+    custody.policy("render", "--out", text)
+    custody.policy("posted", text)
+    custody.bundle()
+    auditor = tmp_path / "auditor"
+    auditor.mkdir()
+    shutil.copy(custody.folder / "root.json", auditor)
+    shutil.copytree(custody.folder / "bundle", auditor / "bundle")
+    assert "says what the bundle says" in custody.run("policy", "check", auditor, text)
+    text.write_text(text.read_text().replace("Detectives", "Everybody"))
+    assert "part B: posted says: Everybody" in custody.run("policy", "check", auditor, text, code=2)
 
 
 def test_the_text_calls_nobody_a_recipient_whom_the_nodes_refuse(custody):
