@@ -7,6 +7,7 @@ import pytest
 
 from homeplate.domain.geometry import Box
 from homeplate.domain.passage import Direction
+from homeplate.domain.plate import CharReading, PlateReading
 from homeplate.domain.source import SourceKind, SourceSettings
 from homeplate.pipeline import Drop, Pipeline, Stage
 from tests.sightings import Plate, Script, box
@@ -50,6 +51,35 @@ def test_a_passages_box_is_where_the_reader_saw_the_plate():
     assert passage.box == Box(left=254, top=177, right=334, bottom=221)
     _, [passage] = process(Script({0: [Plate(claimed, "7ABC123", 0.97)]}), 10)
     assert passage.box == claimed
+
+
+def test_a_box_that_shares_too_little_with_the_detectors_is_not_believed():
+    claimed = box(300, 200)
+    for within in (Box(left=90, top=40, right=110, bottom=60), Box(left=-1e9, top=-1e9, right=1e9, bottom=1e9)):
+        _, [passage] = process(Script({0: [Plate(claimed, "7ABC123", 0.97, within)]}), 10)
+        assert passage.box == claimed
+
+
+def test_a_plate_of_an_unknown_state_is_read_in_the_forms_of_the_nodes_own():
+    unsure = PlateReading(
+        characters=tuple(
+            CharReading(alternatives=((c, 0.9), ("O", 0.09)) if n == 2 else ((c, 0.99),))
+            for n, c in enumerate("5A0G200")
+        )
+    )
+    script = Script({0: [Plate(box(300, 200), "5A0G200")]})
+    script.read = lambda crops: [unsure for _ in crops]
+    pipeline = Pipeline(
+        settings=SETTINGS,
+        detector=script,
+        reader=script,
+        gate=script,
+        crop=script.crop,
+        perf_ns=lambda: 0,
+        home="US-CA",
+    )
+    [passage] = pipeline.process(script.frame(0, still=True))
+    assert (passage.raw_text.reveal(), passage.text.reveal()) == ("5A0G200", "5AOG200")
 
 
 def test_a_passage_closes_while_the_source_goes_on():

@@ -86,7 +86,7 @@ def _read(reading: PlateReading, home: str | None = None) -> Row:
 
 
 def read_scene(path: Path, detector: PlateDetector, reader: Reader, home: str) -> Row:
-    """Find and read the plates of a picture, as a node of the jurisdiction `home` reads a still."""
+    """Find and read the plates of a picture, as a node of the jurisdiction `home` does before its bars."""
     picture = picture_of(path)
     begun = time.perf_counter_ns()
     found = detector.detect(picture)

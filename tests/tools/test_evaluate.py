@@ -7,6 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from homeplate.domain.geometry import Box
+from homeplate.domain.passage import Detection
+from homeplate.domain.plate import CharReading, PlateReading
 from tools import evaluate
 from tools.render.plates import render_plate
 
@@ -77,3 +80,27 @@ def test_a_clip_that_is_none_is_named(monkeypatch, tmp_path, capsys):
     assert run(monkeypatch, "clips", tmp_path / "clip.avi", "--out", out) == evaluate.UNREADABLE
     assert "MPEG-TS video" in capsys.readouterr().err.replace("\n", "")
     assert rows(out) == []
+
+
+class Double:
+    """Sees one plate a little too large, reads an open O or 0 on it, and says where in its crop it is."""
+
+    claimed, within = Box(left=340, top=210, right=500, bottom=290), Box(left=20, top=10, right=140, bottom=70)
+
+    def detect(self, image):
+        return [Detection(box=self.claimed, score=0.9)]
+
+    def read(self, crops):
+        characters = tuple(
+            CharReading(alternatives=((c, 0.9), ("O", 0.09)) if n == 2 else ((c, 0.99),))
+            for n, c in enumerate("5A0G200")
+        )
+        return [PlateReading(characters=characters, box=self.within) for _ in crops]
+
+
+def test_a_scenes_plate_has_the_readers_box_and_the_text_that_the_node_would_tell(pictures):
+    double = Double()
+    (plate,) = evaluate.read_scene(pictures / "a.png", double, double, "US-CA")["plates"]
+    assert (plate["text"], plate["box"]) == ("5AOG200", [350.0, 212.0, 470.0, 272.0])
+    (plate,) = evaluate.read_scene(pictures / "a.png", double, double, "unknown")["plates"]
+    assert plate["text"] == "5A0G200"

@@ -106,6 +106,21 @@ def test_a_tilted_plate_is_straightened():
     assert (box_only[6:-6, 8:-8] == 0).any()
 
 
+def test_a_straightened_crops_corners_are_the_plates_whatever_its_scale():
+    corners = ((60, 50), (200, 100), (190, 190), (70, 130))
+    crop = plate_crop(np.zeros((250, 300, 3), np.uint8), at(60, 50, 200, 190, Quad(corners=corners)))
+    height, width = crop.image.shape[:2]
+    # The plate is 148.66 x 90.55 pixels at its longest sides, and the margin is rounded to whole ones.
+    across, down = (width - 149) / 2, (height - 91) / 2
+    for (x, y), corner in zip(
+        ((across, down), (width - across, down), (width - across, height - down), (across, height - down)),
+        corners,
+        strict=True,
+    ):
+        moved = crop.into_frame @ (x, y, 1)
+        assert moved[:2] / moved[2] == pytest.approx(corner, abs=1e-3)
+
+
 def test_a_tilted_plate_at_the_frames_edge_is_straightened_too():
     picture = np.zeros((250, 300, 3), np.uint8)
     tilted(picture)

@@ -5,7 +5,7 @@ import pytest
 
 from homeplate.domain.geometry import Box
 from homeplate.vision.image import closer
-from homeplate.vision.reader import Classes, Reader, box_of, reading_of
+from homeplate.vision.reader import CLOSE_MARGINS, Classes, Reader, box_of, reading_of
 
 CLASSES = Classes(alphabet="AB0_", jurisdictions=("US-CA", "US-NV"), least_jurisdiction=0.6, least_alternative=0.05)
 
@@ -87,8 +87,19 @@ def test_where_nothing_is_read_no_place_is_told():
     assert (reading.characters, reading.box) == ((), None)
 
 
-@pytest.mark.parametrize("extent", [(0.6, 0.1, 0.7, 0.9), (0.1, 0.5, 0.9, 0.5), (0.9, 0.1, 0.1, 0.9)])
-def test_a_place_that_is_hardly_any_of_the_crop_is_none(extent):
+@pytest.mark.parametrize(
+    "extent",
+    [
+        (0.6, 0.1, 0.7, 0.9),
+        (0.1, 0.5, 0.9, 0.5),
+        (0.9, 0.1, 0.1, 0.9),
+        (-0.6, 0.1, 0.9, 0.9),
+        (0.1, 0.1, 0.9, 1.6),
+        (np.nan, 0.1, 0.9, 0.9),
+        (0.1, 0.1, np.inf, 0.9),
+    ],
+)
+def test_a_place_where_no_plate_of_the_crop_can_be_is_none(extent):
     assert box_of(np.array(extent, np.float32), np.zeros((40, 80, 3), np.uint8)) is None
 
 
@@ -110,13 +121,41 @@ class Hesitant:
         return [rows(row)[None], np.array([[0.5, 0.5] if len(self.looks) == 1 else [0.9, 0.1]], np.float32), EXTENT]
 
 
-def test_an_unsure_plate_is_looked_at_again_and_the_looks_are_averaged():
+def test_an_unsure_plate_is_looked_at_again_around_the_box_that_was_seen_and_the_looks_are_averaged():
     network = Hesitant()
-    (reading,) = Reader(network, width=16, height=8, classes=CLASSES).read([np.ones((4, 4, 3), np.uint8)])
+    crop = np.random.default_rng(1).integers(0, 256, (8, 16, 3), dtype=np.uint8)
+    (reading,) = Reader(network, width=16, height=8, classes=CLASSES).read([crop])
+    seen = Box(left=4, top=1, right=12, bottom=7)
     assert len(network.looks) == 3
+    for look, margin in zip(network.looks[1:], CLOSE_MARGINS, strict=True):
+        assert (look == closer(crop, seen, margin)).all()
     assert reading.characters[0].character == CLASSES.alphabet[2]
     assert reading.characters[0].confidence == pytest.approx((0.4 + 0.7 + 0.7) / 3)
     assert reading.jurisdiction_confidence == pytest.approx((0.5 + 0.9 + 0.9) / 3)
+
+
+class Boxless(Hesitant):
+    """A network that is unsure of the plate and sees no box."""
+
+    def run(self, batch):
+        characters, jurisdictions, _ = super().run(batch)
+        return [characters, jurisdictions, np.array([[0.5, 0.5, 0.5, 0.5]], np.float32)]
+
+
+def test_an_unsure_plate_whose_box_was_not_seen_is_looked_at_once():
+    network = Boxless()
+    (reading,) = Reader(network, width=16, height=8, classes=CLASSES).read([np.ones((4, 4, 3), np.uint8)])
+    assert (len(network.looks), reading.box) == (1, None)
+
+
+def test_a_closer_look_keeps_every_point_where_it_is():
+    ramp = np.repeat(np.arange(0, 240, 3, dtype=np.uint8)[None, :, None], 40, axis=0).repeat(3, axis=2)
+    whole = Box(left=0, top=0, right=80, bottom=40)
+    assert (closer(ramp, whole, 0) == ramp).all()
+    near = closer(ramp, Box(left=20, top=10, right=60, bottom=30), 0)
+    # The middle of column x of the look is the point 20 + (x + 0.5) / 2 of the picture.
+    wanted = 3 * (20 + (np.arange(80) + 0.5) / 2 - 0.5)
+    assert np.abs(near[20, :, 0].astype(float) - wanted).max() <= 1
 
 
 def test_a_closer_look_shows_the_plate_and_its_margin_in_the_pictures_size():

@@ -63,11 +63,21 @@ class PlateCrop:
         return Box(left=float(xs.min()), top=float(ys.min()), right=float(xs.max()), bottom=float(ys.max()))
 
 
+LEAST_SHARED = 0.2
+"""Least IoU of the box that the reader saw with the detector's: two that share less are not of one plate, or the
+perspective of a straightened crop took the box to the horizon."""
+
+
 def located(detection: Detection, crop: PlateCrop, reading: PlateReading) -> Detection:
-    """Return a detection with the box that the reader saw, the more exact one; as it is where nothing was read."""
+    """Return a detection with the box that the reader saw, the more exact one; its corners stay the detector's.
+
+    It is returned as it is where the reader saw no character or no box, or one that shares too little with the
+    detector's. A reading counts here though it may be too unsure to count as one: where a plate is, is easier to see.
+    """
     if reading.box is None:
         return detection
-    return replace(detection, box=crop.box_in_frame(reading.box))
+    seen = crop.box_in_frame(reading.box)
+    return replace(detection, box=seen) if seen.iou(detection.box) >= LEAST_SHARED else detection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

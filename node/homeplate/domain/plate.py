@@ -68,7 +68,8 @@ class CharReading:
 class PlateReading:
     """A plate as read once: a character reading a position (padding left out), and the jurisdiction it looks like.
 
-    `box` is where the plate is in the crop that was read, in pixels of it; None where nothing was read.
+    `box` is where the plate is in the crop that was read, in pixels of it; None where nothing was read, or no
+    box was seen.
     """
 
     characters: tuple[CharReading, ...]

@@ -25,8 +25,9 @@ CLOSE_MARGINS = (0.04, 0.1)
 """Margins of the other looks, as a share of the seen plate's width and height. Of seventeen ways to look again these
 two read most held-out crops (89.7 %; once 88.5 %; 4 % alone 89.1 %; a little closer and wider, wherever the plate is,
 89.0 %)."""
-LEAST_EXTENT = 0.2
-"""Least share of a crop's width and height that a plate in it takes up: a crop is cut around a plate."""
+LEAST_EXTENT, FURTHEST = 0.2, 0.5
+"""Least share of a crop's width and height that a plate in it takes up, and how far beyond the crop it may reach, as a
+share of the same: a crop is cut around a plate, and none that was further off was learned from."""
 
 Floats = NDArray[np.float32]
 NOTHING = PlateReading(characters=())
@@ -90,7 +91,8 @@ def box_of(extent: Floats, picture: Image) -> Box | None:
         picture: what was read.
     """
     left, top, right, bottom = (float(edge) for edge in extent)
-    if min(right - left, bottom - top) < LEAST_EXTENT:
+    off = max(-left, -top, right - 1, bottom - 1)
+    if not np.isfinite(extent).all() or min(right - left, bottom - top) < LEAST_EXTENT or off > FURTHEST:
         return None
     height, width = picture.shape[:2]
     return Box(left=left * width, top=top * height, right=right * width, bottom=bottom * height)
