@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from tools import stage
 from tools.render.clip import render_clip
@@ -12,8 +12,10 @@ from tools.render.clip import render_clip
 # Times are measured by benchmarks; a busy machine must not fail a property.
 settings.register_profile("homeplate", deadline=None)
 settings.register_profile("fuzz", deadline=None, max_examples=20_000)
-# The same inputs for every mutant, and fewer: a verdict must not hang on luck, and each costs one run of the tests.
-settings.register_profile("mutation", deadline=None, derandomize=True, max_examples=25)
+# For mutants: the same inputs each time, fewer, and never made smaller. A verdict must not hang on luck.
+settings.register_profile(
+    "mutation", deadline=None, derandomize=True, max_examples=25, phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile("homeplate")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

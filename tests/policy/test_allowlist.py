@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeplate.domain.agency import Agency, Grant
-from homeplate.policy.allowlist import Allowed, may_connect, recipient_of_key, recipients, sealing_key
+from homeplate.policy.allowlist import Allowed, address_of, may_connect, recipient_of_key, recipients, sealing_key
 from homeplate.policy.verdict import Refused
 from tests.policy.values import AGENCIES, GRANTS, HOME, NOW_S, SECONDS, agency, endpoint, grant, known
 from tests.policy.values import sealing_key as key
@@ -101,7 +101,19 @@ def test_a_connection_goes_to_the_endpoint_that_the_registry_signed():
     for address, port in (("192.0.2.7", 1), ("198.51.100.9", 2)):
         verdict = may_connect(address, "CA0371100", known(who), NOW_S)
         assert isinstance(verdict, Allowed)
+        assert verdict.recipient.agency == who
         assert verdict.endpoint.port == port
+
+
+def test_the_address_to_connect_to_is_the_first_endpoint_that_is_no_range():
+    for networks, address in (
+        (("192.0.2.7",), "192.0.2.7"),
+        (("198.51.100.0/24", "192.0.2.7", "192.0.2.8"), "192.0.2.7"),
+        (("198.51.100.8/31", "2001:db8::1"), "2001:db8::1"),
+        (("198.51.100.0/24", "198.51.100.8/31"), None),
+    ):
+        found = known(agency(endpoints=tuple(endpoint(network) for network in networks)))
+        assert address_of(found.allowed["CA0371100"]) == address
 
 
 def test_a_connection_elsewhere_is_refused():

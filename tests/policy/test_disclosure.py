@@ -209,6 +209,16 @@ def test_a_configuration_that_widens_or_misspells_is_refused_by_name(narrowing: 
         check_narrowing([rule()], narrowing)
 
 
+def test_a_misspelt_rule_is_refused_with_the_names_that_the_bundle_has():
+    for rules, has in (([rule("two"), rule("one")], "one, two"), ([], "none")):
+        with pytest.raises(ValueError, match=rf"no rule 'hitz' to narrow; it has: {has}$"):
+            check_narrowing(rules, Narrowing(drop_rules=frozenset({"hitz"})))
+
+
+def test_a_retention_may_be_narrowed_to_one_second():
+    check_narrowing([rule()], Narrowing(retention_s={"hits": 1}))
+
+
 def test_a_configuration_that_narrows_is_accepted():
     check_narrowing(
         [rule()],

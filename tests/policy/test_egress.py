@@ -58,14 +58,14 @@ def test_one_set_of_addresses_has_one_text_however_it_was_written(halves):
     assert systemd_drop_in([*parts, *whole]) == systemd_drop_in(whole)
 
 
-def opened(now_s=NOW_S, *, ends_s=NOW_S + 10_000, registry=None, grants=None):
+def opened(now_s=NOW_S, *, ends_s=NOW_S + 10_000, registry=None, grants=None, unregistered=None):
     return openings(
         [agency()] if registry is None else registry,
         [grant()] if grants is None else grants,
         "US-CA",
         now_s,
         ends_s=ends_s,
-        unregistered={},
+        unregistered=unregistered or {},
     )
 
 
@@ -73,7 +73,7 @@ def test_every_endpoint_of_a_recipient_is_open_and_no_other_agency_s():
     two = replace(agency(), endpoints=(endpoint(), endpoint(network="2001:db8::1")))
     other = replace(agency(), identifier="CA0190000", endpoints=(endpoint(network="198.51.100.1"),))
     found = opened(registry=[two, other])
-    assert {opening.network for opening in found} == {endpoint().network, "2001:db8::1"}
+    assert {(opening.network, opening.port) for opening in found} == {(endpoint().network, 8883), ("2001:db8::1", 8883)}
     text = nftables(found)
     assert text.index("brokers4") < text.index(endpoint().network) < text.index("brokers6") < text.index("2001:db8::1")
 
@@ -83,6 +83,10 @@ def test_every_endpoint_of_a_recipient_is_open_and_no_other_agency_s():
 )
 def test_nothing_is_open_where_nobody_may_receive(nobody):
     assert opened(**nobody) == frozenset()
+
+
+def test_nothing_is_open_for_an_entry_that_the_loader_refused():
+    assert opened(unregistered={agency().identifier: "federal: X"}) == frozenset()
 
 
 def test_an_entry_is_closed_a_minute_before_it_ends():

@@ -76,6 +76,11 @@ def test_a_hold_names_one_camera_and_both_ends_of_its_window(captured_s, camera)
     assert in_window(GOOD, camera, captured_s) == (camera == "road" and NOW_S - 600 <= captured_s <= NOW_S)
 
 
+@pytest.mark.parametrize(("captured_s", "named"), [(-601, False), (-600, True), (0, True), (1, False)])
+def test_the_first_and_the_last_second_of_a_hold_are_in_it(captured_s, named):
+    assert in_window(GOOD, "road", NOW_S + captured_s) is named
+
+
 RELEASE = Release(hold_id=HOLD_ID, node=NODE, case="26-1234", issued_s=NOW_S)
 
 

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from homeplate.domain.geodesy import SEMI_MAJOR_M, chord_m
@@ -45,7 +45,9 @@ def test_a_node_without_a_signed_position_does_not_read_once_places_are_listed()
     for unknown in (None, node()):
         found = may_read_here([CLINIC], unknown, ["north", "south"])
         assert [one.reason[:49] for one in found] == ["no-position: the bundle lists 1 sensitive places "] * 2
-        assert "where south stands" in found[1].reason
+        assert found[1].reason.endswith(
+            " and not where south stands; sign its position with `homeplate-custodian bundle position`"
+        )
         assert may_read_here([], unknown, ["north"]) == []
 
 
@@ -79,6 +81,54 @@ def test_an_outline_with_a_bay_does_not_hold_the_bay():
     assert inside(at(0.015, 0.025), bay)
     assert not inside(at(0.015, 0.005), bay)
     assert inside(at(0.002, 0.005), bay)
+
+
+LEANING = place(
+    Outline(corners=(at(32.000, -117.000), at(32.006, -116.990), at(32.010, -116.995), at(32.004, -117.005)))
+)
+
+
+def in_leaning_frame(along, across):
+    """A point of LEANING's plane: shares of the way along its first and its last edge."""
+    first, second, _, last = LEANING.area.corners
+    return at(
+        first.latitude_deg
+        + along * (second.latitude_deg - first.latitude_deg)
+        + across * (last.latitude_deg - first.latitude_deg),
+        first.longitude_deg
+        + along * (second.longitude_deg - first.longitude_deg)
+        + across * (last.longitude_deg - first.longitude_deg),
+    )
+
+
+@given(st.floats(-1, 2), st.floats(-1, 2))
+@example(1.5, 0.5).via("beyond an edge's end")
+@example(0.5, -0.5).via("beside an edge")
+@example(-0.5, 0.0).via("in line with an edge")
+@example(1.7, 0.0).via("in line with an edge, beyond its end")
+def test_an_outline_that_leans_holds_exactly_what_its_edges_enclose(along, across):
+    """Judged in the outline's own slanted frame; what lies within a share of 0.01 (under 12 m) of an edge is left out."""
+    if min(abs(share - edge) for share in (along, across) for edge in (0, 1)) > 0.01:
+        assert inside(in_leaning_frame(along, across), LEANING) == (0 < along < 1 and 0 < across < 1)
+    elif not (-0.01 < along < 1.01 and -0.01 < across < 1.01):
+        assert not inside(in_leaning_frame(along, across), LEANING)
+
+
+@given(st.floats(0, 1), st.booleans())
+def test_every_point_of_a_slanted_edge_is_inside(share, swapped):
+    along, across = (share, 1.0) if swapped else (0.0, share)
+    assert inside(in_leaning_frame(along, across), LEANING)
+
+
+def test_a_corner_level_with_the_point_is_counted_once():
+    """Straight to the east of the middle lies a corner: counted twice, or not at all, the middle would be outside."""
+    for turn in (1, -1):
+        corners = [at(0, 0.01), at(0.01, 0), at(0, -0.01), at(-0.01, 0)][::turn]
+        diamond = place(Outline(corners=tuple(corners)))
+        assert inside(at(0, 0), diamond)
+        assert not inside(at(0, -0.011), diamond)
+        assert not inside(at(0.01, -0.005), diamond)
+        assert not inside(at(-0.01, -0.005), diamond)
 
 
 @pytest.mark.parametrize("middle", [at(0, 180), at(0, -180), at(89.995, 10), at(-89.995, -170), at(40, 0)])

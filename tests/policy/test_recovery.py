@@ -14,9 +14,14 @@ def test_a_recipient_is_named_with_its_legal_name():
     found = recovery_recipient(who.identifier, known(who))
     assert found is not None
     assert found.agency == who
-    assert recovery_text(who.identifier, known(who)).startswith(f"{who.legal_name} ({who.identifier}) is the recovery")
+    assert recovery_text(who.identifier, known(who)) == (
+        f"{who.legal_name} ({who.identifier}) is the recovery recipient: it can open copies of agencies' private keys,"
+        " and with them the records, until those keys are destroyed."
+    )
 
 
 def test_who_may_not_receive_may_not_recover_either():
     assert recovery_recipient("TX0000000", known(agency())) is None
     assert "is no recipient (not-listed" in recovery_text("TX0000000", known(agency()))
+    refused = known(agency("TX0000000", jurisdiction="US-TX"))
+    assert "is no recipient (other-state: " in recovery_text("TX0000000", refused)

@@ -1,6 +1,7 @@
 """Capture waits for a whole, posted usage policy, and an agency's for its public meeting; each lack has a name."""
 
 import dataclasses
+import time
 
 import pytest
 from hypothesis import given
@@ -47,6 +48,9 @@ def test_the_parts_are_the_seven_of_the_section():
 def test_a_policy_that_is_not_posted_is_refused_by_name():
     assert names(dataclasses.replace(WHOLE, url="")) == ["policy-url"]
     assert names(dataclasses.replace(WHOLE, sha256=b"")) == ["policy-sha256"]
+    assert missing(dataclasses.replace(WHOLE, sha256=b""), NOW_S)[0].reason.endswith(
+        " (sha256); record it with `homeplate-custodian policy posted`, and publish"
+    )
 
 
 def test_civil_code_1798_90_55_a_an_agency_without_its_public_meeting_does_not_start():
@@ -55,6 +59,22 @@ def test_civil_code_1798_90_55_a_an_agency_without_its_public_meeting_does_not_s
     assert names(dataclasses.replace(WHOLE, meeting_on=TODAY)) == ["policy-meeting-to-come"]
     assert names(dataclasses.replace(WHOLE, meeting_on=TODAY), NOW_S + 86_400) == []
     assert names(dataclasses.replace(WHOLE, meeting_on="2027-01-01")) == ["policy-meeting-to-come"]
+
+
+def test_the_day_after_the_meeting_begins_at_midnight_utc_whatever_the_machines_time_zone(monkeypatch):
+    midnight_s = NOW_S // 86_400 * 86_400
+    today = dataclasses.replace(WHOLE, meeting_on=TODAY)
+    for zone in ("UTC", "Etc/GMT+12", "Etc/GMT-14"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        try:
+            assert missing(today, midnight_s + 86_399)[0].reason == (
+                f"policy-meeting-to-come: the public meeting of {TODAY} is not over; capture starts the day after"
+            )
+            assert names(today, midnight_s + 86_400) == []
+        finally:
+            monkeypatch.undo()
+            time.tzset()
 
 
 def test_a_private_operator_owes_no_public_meeting():
