@@ -135,7 +135,11 @@ def run_mutmut(folder: Path, processes: int, minutes: float | None) -> int:
         return process.wait(None if minutes is None else minutes * 60)
     except (subprocess.TimeoutExpired, KeyboardInterrupt) as stopped:
         process.send_signal(signal.SIGINT)  # it writes each verdict as it comes
-        process.wait()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:  # a shell's background jobs ignore SIGINT, and what they start does too
+            process.terminate()
+            process.wait()
         if isinstance(stopped, KeyboardInterrupt):
             raise
         return 0

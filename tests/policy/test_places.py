@@ -107,7 +107,7 @@ def in_leaning_frame(along, across):
 @example(-0.5, 0.0).via("in line with an edge")
 @example(1.7, 0.0).via("in line with an edge, beyond its end")
 def test_an_outline_that_leans_holds_exactly_what_its_edges_enclose(along, across):
-    """Judged in the outline's own slanted frame; what lies within a share of 0.01 (under 12 m) of an edge is left out."""
+    """Judged in the outline's own slanted frame; what lies within a hundredth of an edge is left out."""
     if min(abs(share - edge) for share in (along, across) for edge in (0, 1)) > 0.01:
         assert inside(in_leaning_frame(along, across), LEANING) == (0 < along < 1 and 0 < across < 1)
     elif not (-0.01 < along < 1.01 and -0.01 < across < 1.01):
