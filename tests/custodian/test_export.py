@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
@@ -75,6 +76,17 @@ def test_an_export_verifies_with_public_keys_only_and_shows_past_days_without_a_
         assert not any(secret in text for text in texts), secret
     digits = {int(run) for text in texts for run in re.findall(r"(?<![0-9a-f])\d{9,19}(?![0-9a-f])", text)}
     assert not [run for run in digits if run >= NOW_S // 2], "a time in seconds or nanoseconds"
+
+
+def test_a_years_figures_are_counted_from_an_export_too(node, tmp_path):
+    folder = tmp_path / "export"
+    homeplate(node, "export", folder)
+    year = str(datetime.fromtimestamp(PASSED_S, tz=UTC).year)
+    where = ["--bundle", str(node.custody / "bundle"), "--root", str(node.custody / "root.json")]
+    said = CliRunner().invoke(main, ["report", "disclosures", str(folder), "--year", year, *where])
+    assert said.exit_code == 0, said.output
+    assert "border-patrol: 1 not-state" in said.output
+    assert "1 are withheld" in said.output
 
 
 @pytest.mark.parametrize(
