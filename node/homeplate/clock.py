@@ -156,6 +156,11 @@ class SystemClock:
         with self._lock:
             return self._anchor_ns + self._read.boot_ns()
 
+    def wall_ahead_ns(self) -> int:
+        """Return how far the wall clock is ahead of node time (negative: behind); it changes where somebody sets it."""
+        with self._lock:
+            return self._read.wall_ns() - self._anchor_ns - self._read.boot_ns()
+
     def believe(self, signed_ns: int) -> None:
         """Take a time that a custodian signed: the wall clock is believed up to `PLAUSIBLE_OFF_NS` past it.
 
@@ -314,6 +319,10 @@ class SimulatedClock:
     def least_ns(self) -> int:
         """Return the same: a simulation has no quarantine."""
         return self._now_ns
+
+    def wall_ahead_ns(self) -> int:
+        """Return 0: nobody sets a simulation's wall clock."""
+        return 0
 
     def advance_to(self, now_ns: int) -> None:
         """Move to `now_ns`; an earlier time changes nothing (of several sources the furthest leads)."""

@@ -4,6 +4,7 @@ An unknown key, a wrong type or unit, a retention above the cap and an unreadabl
 Nothing here can widen what the signed bundle allows: `[narrow]` only takes away, and the bundle's loader checks that.
 """
 
+import hashlib
 import re
 from enum import StrEnum
 from pathlib import Path
@@ -77,13 +78,19 @@ class NarrowSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A retention profile that caps every rule, as "chp"."""
 
 
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A whole configuration file."""
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a configuration file may say."""
 
     node: NodeSection = NodeSection()
     models: ModelsSection = ModelsSection()
     source: list[SourceSection] = []
     narrow: NarrowSection = NarrowSection()
+
+
+class Config(_File, frozen=True, forbid_unknown_fields=True):
+    """A whole configuration file, with the SHA-256 of its bytes (hexadecimal), which the ledger names at each start."""
+
+    sha256: str = ""
 
 
 def load_config(path: Path) -> Config:
@@ -114,11 +121,12 @@ def parse_config(raw: bytes, *, name: str) -> Config:
         ConfigError: see `load_config`.
     """
     try:
-        config = msgspec.toml.decode(raw, type=Config, dec_hook=_decode_path)
+        file = msgspec.toml.decode(raw, type=_File, dec_hook=_decode_path)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{name}: {_keyed(str(error))}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name}: is not TOML: {error}") from error
+    config = Config(**msgspec.structs.asdict(file), sha256=hashlib.sha256(raw).hexdigest())
     try:
         _check(config)
     except ValueError as error:

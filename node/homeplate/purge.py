@@ -34,9 +34,13 @@ BY_HAND = "purge.by-hand"
 HOLD_ENDED = "hold.ended"
 QUARANTINED = "clock.quarantined"
 MARK_DAMAGED = "clock.mark-damaged"
+STEPPED = "clock.stepped"
 
 # How often a purge that finds nothing due looks through all files, says so in the log, and repeats the clock's alarm.
 IDLE_S = 3600
+# A wall clock is said to have been set where it moved so far against node time; a power cut moves it up to the clock's
+# reserve (90 s) behind.
+STEP_S = 120
 
 _HEAD_BYTES = 256  # of a stored record: more than its slot needs, less than any whole one has
 
@@ -58,6 +62,10 @@ class PurgeClock(Protocol):
 
     def least_ns(self) -> int:
         """Return the node time that has certainly passed."""
+        ...
+
+    def wall_ahead_ns(self) -> int:
+        """Return how far the wall clock is ahead of node time."""
         ...
 
 
@@ -281,7 +289,8 @@ class _Holds:
 class _History:
     """What the purge log tells: the last finished purge, the slots announced since it, what lacks its certificate.
 
-    `early` are those of `announced` that a person ends before their time, `alarms_s` when an alarm was said last.
+    `early` are those of `announced` that a person ends before their time, `alarms_s` when an alarm was said last,
+    `wall_ahead_s` how far the wall clock was ahead of node time when that was said last.
     """
 
     done: Line | None = None
@@ -290,6 +299,7 @@ class _History:
     ended: set[str] = field(default_factory=set)
     lacking: list[Line] = field(default_factory=list)
     alarms_s: dict[str, int] = field(default_factory=dict)
+    wall_ahead_s: int = 0
 
 
 class _Journal:
@@ -373,12 +383,21 @@ class _Journal:
         return certificate_of(self._history.done)
 
     def alarm(self, clock: PurgeClock, now_s: int) -> None:
-        """Say that node time is quarantined, or that clock marks are damaged, each at most once in `IDLE_S`."""
+        """Say that node time is quarantined or marks are damaged, once in `IDLE_S`, and each clock step."""
         if quarantine := clock.quarantine:
             fields = {"mark_s": quarantine.mark_s, "wall_s": quarantine.wall_s, "step_s": quarantine.step_s}
             self._alarm(QUARANTINED, now_s, fields)
         if clock.damaged:
             self._alarm(MARK_DAMAGED, now_s, {"marks": ",".join(clock.damaged), "least_s": now_s})
+        if not clock.quarantine and not clock.damaged:
+            self._note_step(clock.wall_ahead_ns() // NANOSECONDS)
+
+    def _note_step(self, ahead_s: int) -> None:
+        """Say that somebody set the wall clock, once a step; node time did not follow it within this boot."""
+        step_s = ahead_s - self._history.wall_ahead_s
+        if abs(step_s) >= STEP_S:
+            self._say(STEPPED, step_s=step_s, wall_ahead_s=ahead_s)
+            self._history.wall_ahead_s = ahead_s
 
     def _alarm(self, event: str, now_s: int, fields: Mapping[str, Value]) -> None:
         last = self._history.alarms_s.get(event)
@@ -432,6 +451,8 @@ class _Journal:
                 history.ended.add(str(line.row.fields["slot"]))
             elif line.row.event in {QUARANTINED, MARK_DAMAGED}:
                 history.alarms_s[line.row.event] = _seconds(line)
+            elif line.row.event == STEPPED:
+                history.wall_ahead_s = int(line.row.fields["wall_ahead_s"])
 
     def _say(self, event: str, **fields: Value) -> None:
         if isinstance(self._log, MerkleLog) and not self._unsaid:

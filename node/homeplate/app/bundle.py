@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from homeplate.app.node import Paths, build_bundler
-from homeplate.bundler import openings_of
+from homeplate.bundler import BundleLog, openings_of
 from homeplate.clock import NANOSECONDS, SystemClock, utc_text
 from homeplate.config import Config
 from homeplate.errors import ClockError, TrustError
@@ -24,9 +24,13 @@ def run_bundle_service(config: Config, stop: threading.Event, beat: Callable[[],
     """
     paths = Paths.of(config)
     paths.inbox.mkdir(parents=True, exist_ok=True)
-    bundler = build_bundler(config, SystemClock(paths.clock, "bundle"))
+    clock = SystemClock(paths.clock, "bundle")
+    bundler = build_bundler(config, clock)
     if not once:
+        log = BundleLog(paths.log("bundle"), clock)
+        log.append("bundle.started", config_sha256=config.sha256)
         bundler.run(stop, beat)
+        log.append("bundle.stopped")
         return ""
     looked = bundler.look()
     return f"{looked.installed} put in force, {looked.refused} refused"

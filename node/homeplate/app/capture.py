@@ -243,7 +243,11 @@ def build_capture(
     ledger.carry_over(committer.counted)
     running = partial(Capture, perf_ns=perf_ns, advance=advance, progress=progress)
     capture = running(
-        feeds=feeds, committer=committer, ledger=coalescing, recovered=recovered, models=asdict(models.running)
+        feeds=feeds,
+        committer=committer,
+        ledger=coalescing,
+        recovered=recovered,
+        models={**asdict(models.running), "config_sha256": config.sha256},
     )
     return CaptureProcess(
         capture=capture, running=models.running, ledger=ledger, coalescing=coalescing, slots=tuple(slots.values())

@@ -95,9 +95,12 @@ def run_uplink(config: Config, stop: threading.Event, beat: Callable[[], None], 
     require_road(Paths.of(config), clock)
     ledger = MerkleLog(Paths.of(config).log("uplink"), clock)
     uplink, feed = build_uplink(config, clock, ledger), build_feed(config, clock, ledger)
+    ledger.append("uplink.started", config_sha256=config.sha256)
     if once:
         feed.look(stop)
-        return uplink.drain()
+        drained = uplink.drain()
+        ledger.append("uplink.stopped")
+        return drained
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed") as pool:
         feeding = pool.submit(feed.run, stop)
         feeding.add_done_callback(lambda _: stop.set())  # one part does not go on without the other
@@ -106,4 +109,5 @@ def run_uplink(config: Config, stop: threading.Event, beat: Callable[[], None], 
         finally:
             stop.set()
         feeding.result()
+    ledger.append("uplink.stopped")
     return Drained()

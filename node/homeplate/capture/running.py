@@ -107,7 +107,7 @@ class Capture:
             committer: keeps passages.
             ledger: capture's own.
             recovered: what `committing.recover` returned.
-            models: what runs them, for the ledger.
+            models: what runs them and the configuration's hash, for the ledger.
             perf_ns: a counter of nanoseconds, by which a stalled source is known.
             advance: told each frame's capture time before it is processed (a simulated clock follows it).
             progress: told source and index of each frame that was processed (the watchdog lives on it).

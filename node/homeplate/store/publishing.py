@@ -32,16 +32,20 @@ EXPORT = ".export"
 
 _BUNDLE = frozenset({"version", "root_version", "demo", "independent", "origin"})
 _MODELS = frozenset({"provider", "precision", "detector", "reader"})
+_CONFIG = frozenset({"config_sha256"})
 _NOTHING = frozenset[str]()
 _DELIVERY = frozenset({"record", "recipient", "reason"})
 
 PUBLIC: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "broker.refused": frozenset({"recipient", "reason", "repeats"}),
+        "bundle.certificate-installed": _NOTHING,
         "bundle.ending": frozenset({"what", "ends"}),
         "bundle.installed": _BUNDLE,
         "bundle.installing": _BUNDLE,
         "bundle.refused": frozenset({"origin", "repeats"}),
+        "bundle.started": _CONFIG,
+        "bundle.stopped": _NOTHING,
         "bundle.unchanged": _BUNDLE | {"repeats"},
         "capture.clock-quarantined": _NOTHING,
         "capture.refused": frozenset({"rule", "recipient", "reason", "repeats"}),
@@ -49,12 +53,11 @@ PUBLIC: Mapping[str, frozenset[str]] = MappingProxyType(
         "capture.source-broken": frozenset({"reason"}),
         "capture.source-finished": _NOTHING,
         "capture.source-stopped": _NOTHING,
-        "capture.started": _MODELS | {"sources"},
+        "capture.started": _MODELS | _CONFIG | {"sources"},
         "capture.stopped": frozenset({"records"}),
         "clock.mark-damaged": _NOTHING,
         "clock.quarantined": _NOTHING,
         "clock.stepped": _NOTHING,
-        "config.in-force": frozenset({"sha256"}),
         "delivery.confirmed": _DELIVERY,
         "delivery.forgotten": frozenset({"record", "reason"}),
         "delivery.intended": _DELIVERY,
@@ -82,6 +85,8 @@ PUBLIC: Mapping[str, frozenset[str]] = MappingProxyType(
         "slot.ended-by-hand": frozenset({"rule", "storage"}),
         "slot.expired": frozenset({"rule", "storage"}),
         "uplink.halted": _NOTHING,
+        "uplink.started": _CONFIG,
+        "uplink.stopped": _NOTHING,
     }
 )  # fmt: skip
 """By event, the fields whose values tell nothing of a time within the day, a camera, a person or a case."""
