@@ -21,6 +21,8 @@ from homeplate.policy.retention import review_due
 from homeplate.policy.witnessing import watched
 from homeplate.sealing.keys import load_sealing_key, load_signing_key
 from homeplate.sealing.slots import require_in_place, require_memory_backed
+from homeplate.store.ledger import MAXIMUM_SEGMENTS, WARN_SEGMENTS
+from homeplate.store.reading import closed_segments
 from homeplate.store.witnessed import last_cosigned_s
 from homeplate.trust.bundle import Bundle, load_bundle
 
@@ -54,6 +56,7 @@ def findings(config: Config, *, warn_days: int = WARN_DAYS) -> list[Finding]:
         ("bundle", lambda: _bundle(config, paths, warn_days)),
         ("bundle", lambda: (f"note: {text}" for text in last_refusal(paths))),
         ("egress", lambda: _egress(paths)),
+        ("ledger", lambda: _filling(paths)),
         ("ledger", lambda: _witnessed(config, paths)),
     ]
     node = _looked([("node", lambda: _node(load_identity(paths)))])
@@ -141,6 +144,17 @@ def _bundle(config: Config, paths: Paths, warn_days: int) -> Iterator[str]:
     if who.nobody:
         yield f"note: nobody may receive: {who.nobody}"
     require_policy(bundle, pseudonym, [section.name for section in config.source], now_s)
+
+
+def _filling(paths: Paths) -> Iterator[str]:
+    """Yield each log that nears the bound of its files: at the bound its process takes no more rows, so it stops."""
+    for name in PROCESSES:
+        count = len(closed_segments(paths.log(name)))
+        if count >= WARN_SEGMENTS:
+            yield (
+                f"note: the {name} log has {count} of {MAXIMUM_SEGMENTS} closed files, then it takes no more rows:"
+                " run `homeplate ledger sign`, then `homeplate ledger archive DIR`"
+            )
 
 
 def _witnessed(config: Config, paths: Paths) -> Iterator[str]:

@@ -56,6 +56,9 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 MAXIMUM_SEGMENTS = 64
 """Closed segments that a log may have on the node: with the written file 260 MiB."""
 
+WARN_SEGMENTS = 48
+"""From here on `homeplate check` says that the log fills up."""
+
 MAXIMUM_TEXT = 4_096
 MAXIMUM_FIELDS = 24
 MAXIMUM_REASON = 400
