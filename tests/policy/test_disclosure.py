@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeplate.domain.profiles import Profile
+from homeplate.domain.profiles import Profile, cap_s
 from homeplate.domain.record import HitKind, StorageClass
-from homeplate.domain.rules import Rule, Trigger
+from homeplate.domain.rules import RETENTION_CAP_S, Rule, Trigger
 from homeplate.policy.allowlist import Recipients, recipients
 from homeplate.policy.disclosure import NOT_DEMO, Decision, Narrowing, check_narrowing, decide, narrowed
 from tests.policy.values import (
@@ -264,3 +264,28 @@ def test_non_hits_are_published_under_a_demo_root_only():
     assert decided(rest, hit=HitKind.NONE).dispositions == ()
     assert len(decided(rest, hit=HitKind.NONE, demo=True).dispositions) == 1
     assert len(decided(replace(rest, storage=StorageClass.LOCAL), hit=HitKind.NONE).dispositions) == 1
+
+
+def test_a_rule_for_one_camera_keeps_what_that_camera_saw():
+    assert len(decided(rule(cameras=("south", "north")), camera="north").dispositions) == 1
+
+
+def test_what_is_published_under_a_demo_root_only_stops_no_other_rule():
+    found = decided(EVERYTHING, rule("hits"))
+    assert [kept.rule for kept in found.dispositions] == ["hits"]
+    assert found.refused == (("everything", "*", NOT_DEMO),)
+
+
+def test_a_rule_whose_signed_time_is_over_leaves_the_passage_to_the_next():
+    rules = (rule("short", retention_s=20), rule("long", retention_s=86_400))
+    found = decided(*rules, captured_s=NOW_S - 20)
+    assert [kept.rule for kept in found.dispositions] == ["long"]
+    assert [(name, reason.split(":")[0]) for name, _, reason in found.refused] == [("short", "past-its-date")]
+
+
+@pytest.mark.parametrize("profile", Profile)
+@pytest.mark.parametrize("trigger", Trigger)
+def test_a_profile_caps_each_rule_by_its_trigger(profile: Profile, trigger: Trigger):
+    source = rule(trigger=trigger, retention_s=RETENTION_CAP_S)
+    assert narrowed(source, Narrowing(profile=profile)).retention_s == cap_s(profile, trigger)
+    assert narrowed(source, Narrowing()).retention_s == RETENTION_CAP_S

@@ -35,7 +35,9 @@ def test_an_allowlist_entry_is_named_by_its_agency_also_when_it_is_over():
     soon, over, late = (
         replace(grant(name), expires_s=NOW_S + days * DAY_SECONDS) for name, days in (("a", 3), ("b", -3), ("c", 300))
     )
-    assert [ending.what for ending in endings(LATER, [late, soon, over], NOW_S)] == ["grant b", "grant a"]
+    found = endings(LATER, [late, soon, over], NOW_S)
+    assert [ending.what for ending in found] == ["grant b", "grant a"]
+    assert found[0].next_step == "review it, then `homeplate-custodian bundle grant CUSTODY b ...` or `revoke`"
 
 
 @given(st.dictionaries(st.sampled_from(sorted(ROLES)), st.integers(-30, 400)), st.integers(0, 366))
