@@ -79,6 +79,8 @@ def test_killed_at_any_system_call_and_run_again_it_ends_in_the_same_state(tmp_p
     assert done.stdout == "4\n", done.stderr
     check(tmp_path / "whole", kept)
     assert set(calls) >= {"pwrite64", "fsync", "write", "unlink", "rename"}
+    # A kill at a sync leaves what a kill at the call after it leaves: the kernel keeps what was written.
+    del calls["fsync"]
     for call, when in ((call, when) for call, count in calls.items() for when in range(1, count + 1)):
         root = tmp_path / f"{call}-{when}"
         kept = make(root)
