@@ -10,10 +10,12 @@ See `docs/decisions/0101-mutation-testing.md`.
 import argparse
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +78,10 @@ def main() -> int:
             shutil.rmtree(folder, ignore_errors=True)
         if not arguments.report:
             prepare(package, folder)
-            codes.append(run_mutmut(folder, arguments.processes, arguments.minutes))
+            # A root of its own for the tests' files: what another run of the tests left mounted would end this one.
+            with tempfile.TemporaryDirectory(prefix="mutation-", ignore_cleanup_errors=True) as scratch:
+                os.environ["PYTEST_DEBUG_TEMPROOT"] = scratch
+                codes.append(run_mutmut(folder, arguments.processes, arguments.minutes))
         verdicts[package] = read_verdicts(folder)
     for package, found in verdicts.items():
         list_survivors(WORK / package, found)
