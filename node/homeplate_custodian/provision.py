@@ -116,16 +116,7 @@ def init(
     """
     if (custody / ROOT_FILE).exists():
         raise ConfigError(f"{custody} is a custody already; its root is not replaced. Choose another folder")
-    fields = {
-        "demo": demo,
-        "jurisdiction": jurisdiction,
-        "registry_body": registry_body,
-        "operator_body": operator_body,
-    }
-    try:
-        mark = msgspec.convert(fields, RootMark)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"that cannot be in a root: {why(error)}") from error
+    mark = _mark(demo=demo, jurisdiction=jurisdiction, registry_body=registry_body, operator_body=operator_body)
     for role in ROLE_FOLDERS:
         if role != ROOT_ROLE or not has_holders(custody):
             make_role_key(custody / role)
@@ -139,6 +130,13 @@ def init(
     root = first_root(custody, mark, now_s=now_s)
     write_durably(custody / "bundle" / "1.root.json", root)
     write_durably(custody / ROOT_FILE, root)
+
+
+def _mark(**fields: str | bool) -> RootMark:
+    try:
+        return msgspec.convert(fields, RootMark)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"that cannot be in a root: {why(error)}") from error
 
 
 def add_agency(

@@ -241,13 +241,15 @@ def build_capture(
         recovered=recovered,
     )
     ledger.carry_over(committer.counted)
-    running = partial(Capture, perf_ns=perf_ns, advance=advance, progress=progress)
-    capture = running(
+    capture = Capture(
         feeds=feeds,
         committer=committer,
         ledger=coalescing,
         recovered=recovered,
         models={**asdict(models.running), "config_sha256": config.sha256},
+        perf_ns=perf_ns,
+        advance=advance,
+        progress=progress,
     )
     return CaptureProcess(
         capture=capture, running=models.running, ledger=ledger, coalescing=coalescing, slots=tuple(slots.values())

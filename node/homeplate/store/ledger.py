@@ -12,7 +12,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -108,11 +108,10 @@ class MerkleLog:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         except OSError as error:
             raise StoreError(f"the ledger {path} cannot be opened: {error.strerror}") from error
-        try:
+        with ExitStack() as undo:
+            undo.callback(os.close, self._file)
             self._open()
-        except BaseException:
-            os.close(self._file)
-            raise
+            undo.pop_all()  # it stays open: `close` ends it
 
     def _open(self) -> None:
         _lock_alone(self._file, self._path)

@@ -158,19 +158,24 @@ def publish(
 
     def lines() -> Iterator[bytes]:
         nonlocal hidden
-        if part.before.size:
-            yield encode(Header.of(part.before, part.first_day * DAY_NS))  # verifying asks for no closer a time
-        for line in read_lines(log, archives):
-            form = public_form(line, withheld)
+        for form in _forms(part, read_lines(log, archives), withheld):
             hidden += isinstance(form, Withheld)
             yield encode(form)
-            if line.row.number == last:
-                return
 
     _write(folder / f"{log.stem}{EXPORT}", lines())
     point = Checkpoint(origin=origin_of(pseudonym, log.stem), size=last, root=bytes.fromhex(part.end.root))
     write_durably(folder / "checkpoints" / f"{log.stem}-{last:012}{SUFFIX}", sign(point, key))
     return Exported(first=part.before.size + 1, last=last, withheld=hidden)
+
+
+def _forms(part: _Part, lines: Iterable[Line], withheld: frozenset[str]) -> Iterator[Header | AnyLine]:
+    """Yield what an export has: where its rows begin, and each row up to the last that may be shown."""
+    if part.before.size:
+        yield Header.of(part.before, part.first_day * DAY_NS)  # verifying asks for no closer a time
+    for line in lines:
+        yield public_form(line, withheld)
+        if line.row.number == part.end.row.number:
+            return
 
 
 def _part(log: Path, checkpoints: Path, public: bytes, today: int, archives: Sequence[Path]) -> _Part | None:
