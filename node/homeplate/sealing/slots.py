@@ -383,6 +383,7 @@ def _make(path: Path, mode: int) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            os.fchmod(file.fileno(), mode)  # whatever the umask of who makes the node: uplink's group reads one class
             file.write(_FILE_HEADER.ljust(_FILE_BYTES, b"\0"))
             file.flush()
             os.fsync(file.fileno())
