@@ -437,6 +437,21 @@ def test_run_beats_after_each_look_and_ends_when_told(house):
     assert house.broker.ids == [record]
 
 
+def test_run_beats_for_each_record_of_a_long_spool_and_stops_within_it(house):
+    records = [house.put() for _ in range(4)]
+    stop, sent_at_beats = threading.Event(), []
+
+    def beat():
+        sent_at_beats.append(len(house.broker.ids))
+        if len(house.broker.ids) == 2:
+            stop.set()
+
+    house.uplink().run(stop, beat, poll_s=0.01)
+    assert sent_at_beats == [1, 2, 2]
+    assert house.broker.ids == records[:2]
+    assert list(house.spool.pending()) == records[2:]
+
+
 class Fuse:
     """Counts every durable step; the power goes before or after the one that is chosen."""
 

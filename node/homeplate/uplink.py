@@ -147,9 +147,15 @@ class Uplink:
         self._halted: str | None = None
         self._unwrapping = threading.Lock()
         self._recovered = False
+        self._beat: Callable[[], None] = lambda: None
+        self._stop = threading.Event()
 
     def run(self, stop: threading.Event, beat: Callable[[], None], poll_s: float = POLL_S) -> None:
-        """Drain until `stop` is set; `beat` is called after each look at the spool (the watchdog's food)."""
+        """Drain until `stop` is set, which also ends a look at a long spool after the record that is on its way.
+
+        `beat`, the watchdog's food, is called after each look and each record that was tried, by any thread.
+        """
+        self._beat, self._stop = beat, stop
         while not stop.is_set():
             done = self.drain()
             beat()
@@ -258,7 +264,8 @@ class Uplink:
             for number, record_id in enumerate(record_ids):
                 part = self._send(line, identifier, record_id)
                 done += part
-                if part.failed:
+                self._beat()
+                if part.failed or self._stop.is_set():
                     return done + Drained(waiting=len(record_ids) - number - 1)
         finally:
             line.close()

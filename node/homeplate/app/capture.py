@@ -11,6 +11,7 @@ from functools import partial
 import cv2
 
 from homeplate.app.conditions import require_policy
+from homeplate.app.credentials import key_file
 from homeplate.app.models import opened_models, require_named
 from homeplate.app.node import Identity, Paths, load_identity, open_slots, require_road
 from homeplate.camera import identity as identity_of
@@ -125,7 +126,7 @@ class InstalledTerms:
         self._manifest_sha256 = manifest_sha256
         self._narrowing = narrowing(config.narrow)
         self._bundle = InstalledBundle(paths.bundle, pseudonym=identity.raw)
-        self._hot_list_key = load_sealing_key(paths.hot_list_key)
+        self._hot_list_key = load_sealing_key(key_file(paths.hot_list_key))
         self._clock = clock
         self._read: tuple[Bundle, Terms] | None = None
 
@@ -231,7 +232,7 @@ def build_capture(
     recovered = recover(ledger.rows(), spool)
     committer = Committer(
         node=identity.raw,
-        signing_key=load_signing_key(paths.record_key),
+        signing_key=load_signing_key(key_file(paths.record_key)),
         slots=slots,
         spool=spool,
         ledger=coalescing,
@@ -291,4 +292,6 @@ def run_capture(config: Config, stop: threading.Event, beat: Callable[[], None])
     clock = SystemClock(Paths.of(config).clock, "capture")
     require_road(Paths.of(config), clock)
     sources = [source_settings(section) for section in config.source]
-    return build_capture(config, sources, clock, progress=lambda _source, _index: beat()).run(stop)
+    process = build_capture(config, sources, clock, progress=lambda _source, _index: beat())
+    beat()  # up: the models run, a bundle is in force. From here frames alone feed the watchdog.
+    return process.run(stop)

@@ -87,10 +87,17 @@ def _node(identity: Identity) -> Iterator[str]:
 
 
 def _keys(paths: Paths) -> Iterator[str]:
-    load_signing_key(paths.record_key)
-    load_sealing_key(paths.hot_list_key)
-    load_signing_key(paths.ledger_key)
+    read = {
+        paths.record_key: load_signing_key,
+        paths.hot_list_key: load_sealing_key,
+        paths.ledger_key: load_signing_key,
+    }
+    sealed = [path for path in read if not path.exists() and paths.sealed(path).exists()]
+    for path in read.keys() - set(sealed):
+        read[path](path)
     yield "record, hot-list and ledger key"
+    if sealed:
+        yield f"note: sealed for their units, so not looked at: {', '.join(path.name for path in sealed)}"
     if paths.tls_certificate.exists():
         yield "TLS client certificate"
     else:

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from homeplate.app.credentials import key_file
 from homeplate.app.node import PROCESSES, Paths, load_identity
 from homeplate.clock import NANOSECONDS, SystemClock
 from homeplate.config import Config
@@ -36,7 +37,7 @@ def sign_all(config: Config) -> dict[str, Checkpoint]:
     paths.checkpoints.mkdir(parents=True, exist_ok=True)
     return sign_checkpoints(
         _logs(paths),
-        key=load_signing_key(paths.ledger_key),
+        key=load_signing_key(key_file(paths.ledger_key)),
         pseudonym=identity.raw,
         folder=paths.checkpoints,
     )
@@ -88,7 +89,7 @@ def take_cosigned(config: Config, file: Path) -> list[str]:
         paths.checkpoints,
         bundle.witnesses,
         pseudonym=load_identity(paths).raw,
-        public=load_signing_key(paths.ledger_key).public_key().public_bytes_raw(),
+        public=load_signing_key(key_file(paths.ledger_key)).public_key().public_bytes_raw(),
     )
 
 
@@ -100,7 +101,7 @@ def archive_all(config: Config, folder: Path) -> list[Path]:
         StoreError: where a file cannot be moved.
     """
     paths = Paths.of(config)
-    public = load_signing_key(paths.ledger_key).public_key().public_bytes_raw()
+    public = load_signing_key(key_file(paths.ledger_key)).public_key().public_bytes_raw()
     before_ns = SystemClock(paths.clock, "check").now_ns() - _ARCHIVED_AFTER_S * NANOSECONDS
     moved: list[Path] = []
     for path in _logs(paths).values():
@@ -129,7 +130,7 @@ def export_all(
     if folder.exists():
         raise ConfigError(f"{folder} is there already: name a new folder")
     paths = Paths.of(config)
-    key, now_ns = load_signing_key(paths.ledger_key), SystemClock(paths.clock, "check").now_ns()
+    key, now_ns = load_signing_key(key_file(paths.ledger_key)), SystemClock(paths.clock, "check").now_ns()
     found = {
         name: publish(
             path,

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from homeplate.app.credentials import device_key
 from homeplate.bundler import BundleLog, Bundler, EgressFiles
 from homeplate.clock import SystemClock
 from homeplate.config import Config
@@ -87,6 +89,10 @@ class Paths:
     def ledger_key(self) -> Path:
         """The Ed25519 key that signs checkpoints; the signer's."""
         return self.data / "keys" / "ledger" / "ledger.pem"
+
+    def sealed(self, key: Path) -> Path:
+        """Return where systemd's sealed form of a key lies, where it was sealed."""
+        return self.data / "credentials" / f"{key.name}.cred"
 
     @property
     def bundle(self) -> Path:
@@ -366,7 +372,7 @@ def _install_certificate(paths: Paths, certificate: Path) -> None:
     try:
         pem = read_bounded(certificate)
         given = x509.load_pem_x509_certificate(pem).public_key()
-        key = load_pem_private_key(read_bounded(paths.tls_key), password=None).public_key()
+        key = _tls_public_key(paths)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{certificate} is no certificate in PEM form, or this node's TLS key is missing") from error
     der = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -374,10 +380,18 @@ def _install_certificate(paths: Paths, certificate: Path) -> None:
         raise ConfigError(f"{certificate} is for another node's key; ask the custodian for the one of this request")
     temporary = paths.tls_certificate.with_suffix(".new")
     with temporary.open("wb") as file:
+        os.fchmod(file.fileno(), 0o644)  # root brings it, uplink's user reads it: it is no secret, its folder is closed
         file.write(pem)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(paths.tls_certificate)
+
+
+def _tls_public_key(paths: Paths) -> PublicKeyTypes:
+    """Return the public half of the TLS key; where that was sealed for uplink alone, as the last certificate has it."""
+    if not paths.tls_key.exists() and paths.tls_certificate.exists():
+        return x509.load_pem_x509_certificate(read_bounded(paths.tls_certificate)).public_key()
+    return load_pem_private_key(read_bounded(paths.tls_key), password=None).public_key()
 
 
 def open_slots(paths: Paths, storage: StorageClass, *, check: bool) -> SlotStore:
@@ -404,4 +418,4 @@ def _opened_slots(files: tuple[Path, Path], mode: int, *, check: bool) -> SlotSt
     if check:
         require_memory_backed(memory.parent)
         require_in_place(disk.parent)
-    return SlotStore(disk, memory, mode=mode)
+    return SlotStore(disk, memory, device_key(), mode=mode)

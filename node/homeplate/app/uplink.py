@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from homeplate.app.credentials import device_key, key_file
 from homeplate.app.node import Paths, load_identity, require_road
 from homeplate.broker.mqtt import MqttListener, MqttPublisher
 from homeplate.broker.tls import ClientIdentity
@@ -40,7 +41,7 @@ def build_uplink(config: Config, clock: Clock, ledger: MerkleLog | None = None) 
     return Uplink(
         node=identity.raw,
         spool=FileSpool(paths.spool),
-        slots=SlotStore.open_existing(*paths.slots(StorageClass.OUTGOING)),
+        slots=SlotStore.open_existing(*paths.slots(StorageClass.OUTGOING), device_key()),
         who=InstalledRecipients(InstalledBundle(paths.bundle)),
         clock=clock,
         ledger=ledger or MerkleLog(paths.log("uplink"), clock),
@@ -82,7 +83,7 @@ def _client_identity(paths: Paths) -> ClientIdentity:
             f"{paths.tls_certificate} is missing: the node is not enrolled yet. Bring the request to the custodian, "
             "then `homeplate bundle install FOLDER --certificate FILE`"
         )
-    return ClientIdentity(certificate=paths.tls_certificate, key=paths.tls_key)
+    return ClientIdentity(certificate=paths.tls_certificate, key=key_file(paths.tls_key))
 
 
 def run_uplink(config: Config, stop: threading.Event, beat: Callable[[], None], *, once: bool) -> Drained:
