@@ -7,5 +7,5 @@ demo: ; python3 tools/do.py demo
 bench-peer: setup ; .venv/bin/python -m tools.bench_peer --setup
 adversarial: setup ; .venv/bin/python -m tests.adversarial
 bench-hotlist: setup ; .venv/bin/python -m tools.bench_hotlist
-fuzz: setup ; .venv/bin/python -m pytest -q tests/test_fuzz.py --hypothesis-profile=fuzz
+fuzz: setup ; .venv/bin/python -m tools.fuzz --setup
 mutation: setup ; .venv/bin/python -m tools.mutation

@@ -61,6 +61,8 @@ def test_a_good_configuration_becomes_values_of_the_domain():
         ("[narrow.retention]\nhits = '12 hours'", "narrow.retention.hits"),
         ("[narrow.retention]\nhits = '61d'", "narrow.retention.hits: 61d is above the cap"),
         ("[policy", "is not TOML"),
+        pytest.param("x = " + "[" * 5000, "is not TOML", id="5000 lists in lists"),
+        pytest.param("x = " + "9" * 5000, "is not TOML", id="a number of 5000 digits"),
         (
             "[[source]]\nname='a'\nkind='video'\npath='/x'\n[[source]]\nname='a'\nkind='video'\npath='/y'",
             "source[1].name",

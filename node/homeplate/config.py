@@ -124,7 +124,7 @@ def parse_config(raw: bytes, *, name: str) -> Config:
         file = msgspec.toml.decode(raw, type=_File, dec_hook=_decode_path)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{name}: {_keyed(str(error))}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # tomllib passes on numbers of 4300 digits
         raise ConfigError(f"{name}: is not TOML: {error}") from error
     config = Config(**msgspec.structs.asdict(file), sha256=hashlib.sha256(raw).hexdigest())
     try:

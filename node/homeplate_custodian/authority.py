@@ -26,6 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from homeplate.domain.record import DAY_SECONDS
 from homeplate.errors import ConfigError
 from homeplate.sealing.keys import write_new
+from homeplate.trust.certificates import UNREADABLE
 from homeplate.trust.files import read_bounded, write_durably
 
 AUTHORITY_DAYS = 3650
@@ -158,7 +159,7 @@ def spki_pin(certificate_pem: bytes) -> bytes:
     """
     try:
         public = x509.load_pem_x509_certificate(certificate_pem).public_key()
-    except ValueError as error:
+    except UNREADABLE as error:
         raise ConfigError("that is no certificate in PEM form; give the broker's own") from error
     return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
 
@@ -167,7 +168,7 @@ def _load(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     try:
         certificate = x509.load_pem_x509_certificate(read_bounded(folder / "ca.crt", _MAX_PEM_BYTES))
         key = load_pem_private_key(read_bounded(folder / "ca.key", _MAX_PEM_BYTES), password=None)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise ConfigError(f"{folder} holds a damaged authority; restore it from a copy") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
         raise ConfigError(f"{folder}: ca.key and ca.crt are not of one key; restore both from a copy")

@@ -13,6 +13,7 @@ import ssl
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,7 +34,7 @@ from homeplate.clock import NANOSECONDS, perf_ns
 from homeplate.domain.agency import Endpoint
 from homeplate.domain.node import NodeEntry
 from homeplate.domain.record import DAY_SECONDS, RecordId, SealedRecord
-from homeplate.errors import BrokerError, HomeplateError, SealingError
+from homeplate.errors import BrokerError, ConfigError, HomeplateError, SealingError
 from homeplate.policy.enrolment import enrolled
 from homeplate.policy.verdict import Refused
 from homeplate.ports import Clock
@@ -253,8 +254,10 @@ class BrokerAccess:
         except (OSError, ValueError) as error:
             plain.close()
             raise BrokerError(f"the broker at {where} is not {endpoint.tls_name!r}: {error}") from error
-        leaf = secured.getpeercert(binary_form=True)
-        if leaf is None or spki_pin(ssl.DER_cert_to_PEM_cert(leaf).encode()) not in endpoint.pins:
+        leaf, pin = secured.getpeercert(binary_form=True), b""
+        with suppress(ConfigError):  # one that cannot be read shows no key that could be pinned
+            pin = spki_pin(ssl.DER_cert_to_PEM_cert(leaf).encode()) if leaf else b""
+        if pin not in endpoint.pins:
             secured.close()
             raise BrokerError(f"the broker at {where} shows a key that the registry pins not")
         return secured

@@ -10,8 +10,10 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from homeplate.broker import tls
 from homeplate.broker.errors import NotConnectedError
 from homeplate.broker.tls import ClientIdentity, client_context, open_tls, spki_pin
+from tests.fuzzing import certificates as unreadable
 
 NAME = "broker.agency.example"
 
@@ -139,6 +141,15 @@ def test_an_authority_that_is_no_certificate_is_refused(peer, identity):
     server = peer()
     refused("bad-authority", "127.0.0.1", server.endpoint(authority_pem="no certificate"), identity)
     server.listener.close()
+
+
+def test_a_certificate_that_cannot_be_read_shows_no_pinned_key(leaf, peer):
+    der = x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).public_bytes(Encoding.DER)
+    server = peer()
+    server.listener.close()
+    assert tls._is_pinned(der, server.endpoint())
+    for damage in (unreadable.of_version_6, unreadable.on_an_unknown_curve):
+        assert not tls._is_pinned(damage(der), server.endpoint())
 
 
 def test_the_pin_is_the_hash_of_the_leafs_public_key_info(leaf):

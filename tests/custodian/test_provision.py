@@ -2,6 +2,7 @@
 
 import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from homeplate.trust.bundle import install_bundle
 from homeplate_custodian import provision
 from homeplate_custodian.authority import create_authority, issue_client, issue_server, spki_pin
 from homeplate_custodian.keyring import make_role_key, public_key, signer
+from tests.fuzzing import certificates as unreadable
 from tests.trust import forge
 from tests.trust.forge import NOW_NS, NOW_S, PSEUDONYM, SAN_DIEGO
 
@@ -260,6 +262,14 @@ def test_a_folder_that_is_no_custody_says_how_to_make_one(tmp_path: Path):
     ):
         with pytest.raises(HomeplateError, match="homeplate-custodian init"):
             step()
+
+
+@pytest.mark.parametrize("damage", [unreadable.of_version_6, unreadable.on_an_unknown_curve])
+def test_a_brokers_certificate_that_cannot_be_read_is_refused(tmp_path: Path, damage: Callable[[bytes], bytes]):
+    create_authority(tmp_path, name="test", now_s=NOW_S)
+    der = damage(unreadable.der_of((tmp_path / "ca.crt").read_text()))
+    with pytest.raises(ConfigError, match="no certificate"):
+        spki_pin(unreadable.pem_of("CERTIFICATE", der).encode())
 
 
 def test_a_brokers_certificate_says_server_and_its_pin_is_its_keys(tmp_path: Path):

@@ -1,5 +1,6 @@
 """Who can be written down: California's own public agencies; everyone else is refused with a reason of its own."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from homeplate.trust.agencies import IneligibleError, agencies, to_agency
 from homeplate.trust.contents import grants
 from homeplate.trust.schema import AllowlistFile, GrantEntry
 from homeplate_custodian.authority import create_authority, issue_client, issue_server
+from tests.fuzzing import certificates as unreadable
 from tests.trust import forge
 from tests.trust.forge import NOW_S, entry
 
@@ -188,6 +190,13 @@ def test_a_leafs_certificate_is_no_authority_and_two_certificates_are_not_one(fo
     for wrong in (leaf, server.certificate.read_text(), pem + pem, pem + leaf):
         with pytest.raises(IneligibleError, match=r"^authority:"):
             to_agency(entry(pem, endpoint={"authority_pem": wrong}), HOME)
+
+
+@pytest.mark.parametrize("damage", [unreadable.of_version_6, unreadable.with_an_extension_twice])
+def test_an_authority_that_the_library_cannot_read_is_refused_by_name(pem: str, damage: Callable[[bytes], bytes]):
+    wrong = unreadable.pem_of("CERTIFICATE", damage(unreadable.der_of(pem)))
+    with pytest.raises(IneligibleError, match=r"^authority:"):
+        to_agency(entry(pem, endpoint={"authority_pem": wrong}), HOME)
 
 
 def test_one_bad_entry_leaves_the_others_usable(pem: str):

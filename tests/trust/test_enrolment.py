@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_pem_x509_csr
 
 from homeplate.errors import TrustError
 from homeplate.trust.enrolment import MAX_REQUEST_BYTES, fingerprint, read_request
+from tests.fuzzing import certificates as unreadable
 from tests.trust import forge
 from tests.trust.forge import PSEUDONYM
 
@@ -55,6 +58,13 @@ def test_a_signing_request_that_its_key_did_not_sign_is_refused():
         read_request(
             changed(csr_pem=f"-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n")
         )
+
+
+def test_a_signing_request_whose_key_the_library_does_not_know_is_refused():
+    pem = json.loads(forge.enrolment()[0])["csr_pem"]
+    der = unreadable.on_an_unknown_curve(load_pem_x509_csr(pem.encode()).public_bytes(Encoding.DER))
+    with pytest.raises(TrustError, match="no certificate signing request"):
+        read_request(changed(csr_pem=unreadable.pem_of("CERTIFICATE REQUEST", der)))
 
 
 def test_a_request_that_is_too_large_is_refused_before_it_is_parsed():

@@ -39,6 +39,7 @@ from homeplate.sealing.keys import (
 )
 from homeplate.sealing.slots import SlotStore, require_in_place, require_memory_backed
 from homeplate.trust.bundle import load_bundle, pin_root
+from homeplate.trust.certificates import UNREADABLE
 from homeplate.trust.enrolment import fingerprint, make_request
 from homeplate.trust.inbox import await_answer, hand_in, is_served, withdraw
 from homeplate.trust.packed import pack
@@ -373,7 +374,7 @@ def _install_certificate(paths: Paths, certificate: Path) -> None:
         pem = read_bounded(certificate)
         given = x509.load_pem_x509_certificate(pem).public_key()
         key = _tls_public_key(paths)
-    except (OSError, ValueError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise ConfigError(f"{certificate} is no certificate in PEM form, or this node's TLS key is missing") from error
     der = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if given.public_bytes(*der) != key.public_bytes(*der):

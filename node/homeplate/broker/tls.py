@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from homeplate.broker.errors import NotConnectedError
@@ -88,11 +89,18 @@ def open_tls(address: str, endpoint: Endpoint, identity: ClientIdentity | None, 
         plain.close()
         raise _handshake_error(where, endpoint.tls_name, error) from error
     # The pin is a second lock behind the authority: a mis-issued certificate of the right authority stops here.
-    leaf = secured.getpeercert(binary_form=True)
-    if leaf is None or spki_pin(leaf) not in endpoint.pins:
+    if not _is_pinned(secured.getpeercert(binary_form=True), endpoint):
         secured.close()
         raise NotConnectedError("wrong-pin", f"{where} shows a key that the entry of {endpoint.tls_name!r} pins not")
     return secured
+
+
+def _is_pinned(leaf: bytes | None, endpoint: Endpoint) -> bool:
+    """Tell whether a peer's certificate (DER) shows a pinned key; one that cannot be read shows none."""
+    try:
+        return leaf is not None and spki_pin(leaf) in endpoint.pins
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
+        return False
 
 
 def _handshake_error(where: str, name: str, error: Exception) -> NotConnectedError:

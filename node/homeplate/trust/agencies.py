@@ -15,6 +15,7 @@ from cryptography import x509
 
 from homeplate.domain.agency import Agency, AgencyKind, Endpoint, Jurisdiction, KemKind, SealingKey
 from homeplate.errors import TrustError
+from homeplate.trust.certificates import UNREADABLE
 from homeplate.trust.schema import AgencyEntry, EndpointEntry, SealingKeyEntry
 
 KEY_ID_BYTES = 16
@@ -232,7 +233,7 @@ def _check_authority(pem: str, name: str) -> None:
     try:
         certificates = x509.load_pem_x509_certificates(pem.encode())
         constraints = certificates[0].extensions.get_extension_for_class(x509.BasicConstraints).value
-    except (ValueError, x509.ExtensionNotFound):
+    except UNREADABLE:
         raise IneligibleError(f"authority: {name} gives no readable certificate of an authority") from None
     if len(certificates) != 1 or not constraints.ca:
         raise IneligibleError(f"authority: {name} must give exactly one certificate, of an authority")

@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from homeplate.errors import TrustError
+from homeplate.trust.certificates import UNREADABLE
 from homeplate.trust.schema import Camera, Entry, Hex16, Hex32, Pem, decode, encode
 
 MAX_REQUEST_BYTES = 256 * 1024
@@ -92,7 +92,7 @@ def _check_csr(request: Request) -> None:
         names = [name.value for name in csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
         key = csr.public_key()
         signed = csr.is_signature_valid
-    except (ValueError, InvalidSignature) as error:
+    except UNREADABLE as error:
         raise TrustError("the enrolment request holds no certificate signing request; make the node anew") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise TrustError("the enrolment request's TLS key is not P-256; make the node anew")
