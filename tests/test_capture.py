@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from homeplate.capture import Outcome, SourceState
 from homeplate.capture.committing import counted_rows, recover
 from homeplate.capture.crop import encode_crop
 from homeplate.clock import SimulatedClock
+from homeplate.domain.passage import CameraChange, ChangeKind
 from homeplate.domain.record import HitKind, Part, StorageClass
 from homeplate.domain.rules import Trigger
 from homeplate.errors import ClockError, StoreError, TrustError
@@ -319,6 +321,48 @@ def test_a_source_that_cannot_be_identified_is_broken_too(tmp_path):
     summary = node.run(type(feed)(source=feed.source, pipeline=feed.pipeline, identify=missing))
     assert summary.sources[0].state is SourceState.BROKEN
     assert node.rows("capture.source-broken")[0].fields["reason"] == "missing"
+
+
+def test_a_camera_that_is_lost_closes_its_tracks_and_goes_on_and_the_ledger_has_loss_and_return(tmp_path):
+    def change(kind, attempts, reason=""):
+        return CameraChange(source="road", kind=kind, attempts=attempts, reason=reason)
+
+    class Flaky(Film):
+        """A camera that is lost while a car is in sight, and comes back at the third attempt."""
+
+        def frames(self):
+            for frame in super().frames():
+                taken.acquire()
+                yield frame
+                if frame.index == 43:
+                    yield change(ChangeKind.LOST, 0, "stalled")
+                    yield change(ChangeKind.LOST, 1, "missing")
+                    yield change(ChangeKind.BACK, 2)
+
+    taken = threading.Semaphore(1)
+    node = Node(tmp_path)
+    node.processed = Told(taken)
+    feed = Flaky(script=traffic("7ABC123", "8XYZ987"), count=60).feed(identity=None)
+    summary = node.run(replace(feed, restarts=True))
+    rows = [(row.event, row.fields.get("reason"), row.fields.get("attempts")) for row in node.rows()]
+    assert [row for row in rows if row[0].startswith("capture.camera")] == [
+        ("capture.camera-lost", "stalled", None),
+        ("capture.camera-back", None, 2),
+    ]
+    assert (summary.sources[0].losses, summary.sources[0].state) == (1, SourceState.FINISHED)
+    assert plates(node) == [(1, "7ABC123"), (2, "8XYZ987")]
+
+
+class Told(list):
+    """What was processed; lets the next frame come once the last one is through."""
+
+    def __init__(self, taken):
+        super().__init__()
+        self.taken = taken
+
+    def append(self, item):
+        super().append(item)
+        self.taken.release()
 
 
 def test_a_bug_in_a_sources_thread_ends_the_process(tmp_path):

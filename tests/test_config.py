@@ -76,6 +76,99 @@ def test_what_is_wrong_is_refused_with_the_path_of_its_key(text, said):
     assert str(caught.value).startswith("x.toml: ")
 
 
+CAMERA = "[[source]]\nname='a'\nkind='picamera'\n[source.camera]\n"
+NETWORK = "[[source]]\nname='a'\nkind='rtsp'\n[source.network]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[source]]\nname='a'\nkind='v4l2'", 'source[0].path: a source of kind "v4l2" needs the path'),
+        ("[[source]]\nname='a'\nkind='picamera'\npath='/dev/video0'", "source[0].path"),
+        ("[[source]]\nname='a'\nkind='video'\npath='/x'\n[source.camera]\nfps=30", "source[0].camera"),
+        ("[[source]]\nname='a'\nkind='picamera'\nrealtime_fps=5", "source[0].realtime_fps"),
+        ("[[source]]\nname='a'\nkind='picamera'\nstills=true", "source[0].stills"),
+        (CAMERA + "gain = 3", "source[0].camera: Object contains unknown field `gain`"),
+        (CAMERA + "number = 8", "source[0].camera.number: between 0 and 7"),
+        (CAMERA + "width = 1281", "source[0].camera.width: an even number of pixels"),
+        (CAMERA + "height = 5000", "source[0].camera.height"),
+        (CAMERA + "fps = 0", "source[0].camera.fps"),
+        (CAMERA + "speed_kmh = 0", "source[0].camera.speed_kmh"),
+        (CAMERA + "blur_px = 0", "source[0].camera.blur_px"),
+        (CAMERA + "distance_m = 0", "source[0].camera.distance_m"),
+        (CAMERA + "night = { below_lux = 40, above_lux = 10 }", "source[0].camera.night: below_lux"),
+        (CAMERA + "night = { lamp = '../../etc' }", "source[0].camera.night.lamp: a name in /sys/class/leds"),
+        ("[[source]]\nname='a'\nkind='csi'\n[source.camera]\nnight = {}", 'night: only a camera of kind "picamera"'),
+        (
+            "[[source]]\nname='a'\nkind='csi'\n[source.camera]\nmodel='imx219'",
+            'model: only a camera of kind "picamera"',
+        ),
+        ("[[source]]\nname='a'\nkind='rtsp'", 'source[0].network: a source of kind "rtsp" needs the url'),
+        ("[[source]]\nname='a'\nkind='csi'\n[source.network]\nurl='rtsp://10.0.0.1/'", "source[0].network"),
+        (NETWORK + "url='http://10.0.0.1/'", "source[0].network.url: rtsp:// or rtsps://"),
+        (NETWORK + "url='file:///etc/passwd'", "source[0].network.url: rtsp:// or rtsps://"),
+        (NETWORK + "url='concat:a|b'", "source[0].network.url: rtsp:// or rtsps://"),
+        (NETWORK + "url='rtspt://10.0.0.1/'", "source[0].network.url: rtsp:// or rtsps://"),
+        (NETWORK + "url='rtsp://camera.lan/'", "source[0].network.url: its host is a literal address"),
+        (NETWORK + "url='rtsp:///x'", "source[0].network.url: its host is a literal address"),
+        (NETWORK + "url='rtsp://10.1/'", "source[0].network.url: its host is a literal address"),
+        (NETWORK + "url='rtsp://239.0.0.1/'", "source[0].network.url: its host is the address of one camera"),
+        (NETWORK + "url='rtsp://0.0.0.0/'", "source[0].network.url: its host is the address of one camera"),
+        (NETWORK + "url='rtsp://10.0.0.1:0/'", "source[0].network.url: is no address"),
+        (NETWORK + "url='rtsp://10.0.0.1:99999/'", "source[0].network.url: is no address"),
+        (NETWORK + "url='rtsp://10.0.0.1/a b'", "source[0].network.url: is no address"),
+        (NETWORK + "url='rtsp://10.0.0.1/'\nuser='u'", "source[0].network: user and password_file belong together"),
+        (NETWORK + "url='rtsp://10.0.0.1/'\npassword='p'", "unknown field `password`"),
+        (NETWORK + "url='rtsp://10.0.0.1/'\nauthority='/ca.pem'", "source[0].network.authority"),
+    ],
+)
+def test_what_is_wrong_with_a_camera_is_refused_with_the_path_of_its_key(text, said):
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text.encode(), name="x.toml")
+    assert said in str(caught.value)
+
+
+def test_a_password_in_a_cameras_address_is_refused_and_not_repeated():
+    with pytest.raises(ConfigError) as caught:
+        parse_config((NETWORK + "url='rtsp://admin:Tr0ub4dor@10.0.0.1/'").encode(), name="x.toml")
+    assert "network.password_file" in str(caught.value)
+    assert "Tr0ub4dor" not in str(caught.value)
+
+
+def test_cameras_become_values_of_the_domain():
+    text = """
+[[source]]
+name = "pi"
+kind = "picamera"
+[source.camera]
+number = 1
+model = "imx296"
+width = 1456
+height = 1088
+distance_m = 9
+[source.camera.night]
+lamp = "infrared"
+
+[[source]]
+name = "usb"
+kind = "v4l2"
+path = "/dev/v4l/by-id/usb-camera"
+
+[[source]]
+name = "gate"
+kind = "rtsp"
+[source.network]
+url = "rtsps://[2001:db8::20]:322/stream?channel=1"
+user = "homeplate"
+password_file = "gate.password"
+authority = "/etc/homeplate/gate.pem"
+"""
+    pi, usb, gate = (source_settings(section) for section in parse_config(text.encode(), name="x.toml").source)
+    assert (pi.camera.number, pi.camera.width, pi.camera.night.lamp, pi.live) == (1, 1456, "infrared", True)
+    assert (usb.camera.width, str(usb.path), usb.camera.night) == (1280, "/dev/v4l/by-id/usb-camera", None)
+    assert (gate.network.user, gate.camera, gate.live) == ("homeplate", None, True)
+
+
 def test_a_missing_an_oversized_and_an_unreadable_file_are_named(tmp_path: Path):
     with pytest.raises(ConfigError, match="no such file"):
         load_config(tmp_path / "none.toml")

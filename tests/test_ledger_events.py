@@ -29,7 +29,7 @@ DEMANDED = {
     "config changes": ["capture.started", "uplink.started", "bundle.started"],
     "starts": ["capture.started", "uplink.started", "bundle.started"],
     "stops": ["capture.stopped", "uplink.stopped", "bundle.stopped"],
-    "camera losses": ["capture.source-broken"],
+    "camera losses": ["capture.source-broken", "capture.camera-lost", "capture.camera-back"],
     "clock steps": ["clock.stepped", "clock.quarantined", "capture.clock-quarantined", "clock.mark-damaged"],
 }
 FILE_TYPES = {"conf", "json", "key", "lock", "log", "nft", "pem", "sqlite", "toml", "txt"}

@@ -126,6 +126,18 @@ def capture(context: click.Context) -> None:
 
 
 @main.command()
+@click.argument("source")
+@click.pass_context
+def grab(context: click.Context, source: str) -> None:
+    """Run the process that has the network of one camera: it passes pictures to capture and holds no key."""
+    from homeplate.app.grab import run_grabber
+
+    config = _config(context)
+    health.harden_process(allow_swap=config.node.allow_swap)
+    run_grabber(config, source, _stop_on_signals(), health.watchdog())
+
+
+@main.command()
 @click.option("--once", is_flag=True, help="One look at the spool, then end.")
 @click.pass_context
 def uplink(context: click.Context, once: bool) -> None:  # noqa: FBT001 - click's way

@@ -354,6 +354,11 @@ def perf_ns() -> int:
     return time.perf_counter_ns()
 
 
+def boot_ns() -> int:
+    """Return nanoseconds since boot, suspend included: the clock by which sensors stamp and processes may compare."""
+    return system_readers().boot_ns()
+
+
 def utc_text(now_ns: int) -> str:
     """Return `2026-11-22T17:00:00Z` for nanoseconds since 1970, cut to the second."""
     return datetime.fromtimestamp(now_ns // NANOSECONDS, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -7,15 +7,27 @@ Nothing here can widen what the signed bundle allows: `[narrow]` only takes away
 import hashlib
 import re
 from enum import StrEnum
-from pathlib import Path
+from ipaddress import ip_address
+from pathlib import Path, PurePath
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 
 from homeplate.domain.passage import Direction
 from homeplate.domain.profiles import Profile
 from homeplate.domain.provider import Provider
-from homeplate.domain.source import MINIMUM_PLATE_WIDTH, Polygon, SourceKind, SourceSettings
+from homeplate.domain.source import (
+    BOARD_KINDS,
+    LIVE_KINDS,
+    MINIMUM_PLATE_WIDTH,
+    CameraSettings,
+    NetworkSettings,
+    NightSettings,
+    Polygon,
+    SourceKind,
+    SourceSettings,
+)
 from homeplate.errors import ConfigError
 from homeplate.policy.disclosure import Narrowing
 from homeplate.policy.egress import UPLINK_USER
@@ -52,12 +64,44 @@ MOST_TILES = 4
 """A side; each piece costs an inference a frame."""
 
 
+class NightSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[source.camera.night]`: when a camera of kind "picamera" turns to night, in lux, and what is switched then."""
+
+    below_lux: float = 10.0
+    above_lux: float = 40.0
+    lamp: str | None = None
+    cut_filter: str | None = None
+
+
+class CameraSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[source.camera]`: a camera on this board (kinds "picamera", "csi" and "v4l2")."""
+
+    number: int = 0
+    model: str | None = None
+    width: int = 1280
+    height: int = 720
+    fps: float = 30.0
+    speed_kmh: float = 50.0
+    blur_px: float = 2.0
+    distance_m: float | None = None
+    night: NightSection | None = None
+
+
+class NetworkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[source.network]`: the one address of a network camera (kind "rtsp"); its password is in a file."""
+
+    url: str
+    user: str | None = None
+    password_file: Path | None = None
+    authority: Path | None = None
+
+
 class SourceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[[source]]`: one camera, file or folder. Polygons are corners in fractions of width and height."""
 
     name: str
     kind: SourceKind
-    path: Path
+    path: Path | None = None
     region: list[tuple[float, float]] | None = None
     tiles: int = 1
     masks: list[list[tuple[float, float]]] = []
@@ -65,6 +109,8 @@ class SourceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     directions: list[Direction] = []
     stills: bool = False
     realtime_fps: float | None = None
+    camera: CameraSection | None = None
+    network: NetworkSection | None = None
 
 
 class NarrowSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,9 +220,94 @@ def _check_source(source: SourceSection, key: str) -> None:
         raise ValueError(f"{key}.realtime_fps: frames a second, above 0 and at most 240")
     if source.stills and source.kind is not SourceKind.FOLDER:
         raise ValueError(f'{key}.stills: only a source of kind "folder" holds stills')
+    _check_kind(source, key)
+    if source.camera is not None:
+        _check_camera(source.camera, source.kind, f"{key}.camera")
+    if source.network is not None:
+        _check_network(source.network, f"{key}.network")
     for name, polygon in [("region", source.region), *((f"masks[{i}]", mask) for i, mask in enumerate(source.masks))]:
         if polygon is not None:
             _check_polygon(polygon, f"{key}.{name}")
+
+
+_WITH_PATH = frozenset({SourceKind.VIDEO, SourceKind.FOLDER, SourceKind.V4L2})
+
+
+def _check_kind(source: SourceSection, key: str) -> None:
+    """Refuse what does not belong to a source of this kind, and name what is missing."""
+    kind = source.kind.value
+    if (source.path is not None) != (source.kind in _WITH_PATH):
+        wanted = "needs the path of its file, folder or device" if source.path is None else "has no path"
+        raise ValueError(f'{key}.path: a source of kind "{kind}" {wanted}')
+    if source.camera is not None and source.kind not in BOARD_KINDS:
+        raise ValueError(f'{key}.camera: a source of kind "{kind}" has no camera on this board')
+    if (source.network is not None) != (source.kind is SourceKind.RTSP):
+        wanted = "needs the url of its camera" if source.network is None else "has no address"
+        raise ValueError(f'{key}.network: a source of kind "{kind}" {wanted}')
+    if source.realtime_fps is not None and source.kind in LIVE_KINDS:
+        raise ValueError(f'{key}.realtime_fps: a source of kind "{kind}" is a live camera; see camera.fps')
+
+
+_LED = r"^[A-Za-z0-9][A-Za-z0-9:_-]{0,63}\Z"
+_SIDES = range(64, 4097)
+
+
+def _check_camera(camera: CameraSection, kind: SourceKind, key: str) -> None:
+    limits: list[tuple[str, float | None, float, float]] = [
+        ("number", camera.number, 0, 7),
+        ("fps", camera.fps, 1, 240),
+        ("speed_kmh", camera.speed_kmh, 1, 300),
+        ("blur_px", camera.blur_px, 0.1, 20),
+        ("distance_m", camera.distance_m, 0.5, 200),
+    ]
+    for name, value, least, most in limits:
+        if value is not None and not least <= value <= most:
+            raise ValueError(f"{key}.{name}: between {least:g} and {most:g}")
+    for name, side in (("width", camera.width), ("height", camera.height)):
+        if side not in _SIDES or side % 2:
+            raise ValueError(f"{key}.{name}: an even number of pixels, {_SIDES[0]} to {_SIDES[-1]}")
+    for name, given in (("distance_m", camera.distance_m), ("night", camera.night), ("model", camera.model)):
+        if given is not None and kind is not SourceKind.PICAMERA:
+            raise ValueError(f'{key}.{name}: only a camera of kind "picamera" can be told')
+    if camera.night is not None:
+        _check_night(camera.night, f"{key}.night")
+
+
+def _check_night(night: NightSection, key: str) -> None:
+    if not 0 < night.below_lux < night.above_lux <= 100_000:  # noqa: PLR2004 - sunlight
+        raise ValueError(f"{key}: below_lux is above 0 and less than above_lux, which is at most 100000")
+    for name, led in (("lamp", night.lamp), ("cut_filter", night.cut_filter)):
+        if led is not None and not re.match(_LED, led):
+            raise ValueError(f"{key}.{name}: a name in /sys/class/leds, not {led!r}")
+
+
+_SCHEMES = {"rtsp": 554, "rtsps": 322}
+
+
+def _check_network(network: NetworkSection, key: str) -> None:
+    """Refuse an address that is none: a name would be looked up, and another scheme is another protocol."""
+    # The url is not in the messages: a person may have written a password into it.
+    try:
+        url = urlsplit(network.url)
+        host, port = url.hostname or "", url.port
+    except ValueError:
+        raise ValueError(f"{key}.url: is no address; write rtsp://192.0.2.20:554/stream") from None
+    if url.scheme not in _SCHEMES:
+        raise ValueError(f"{key}.url: rtsp:// or rtsps:// and no other scheme")
+    if url.username is not None or url.password is not None:
+        raise ValueError(f"{key}.url: holds no user and password; write network.user and network.password_file")
+    if not network.url.isprintable() or not network.url.isascii() or " " in network.url or port == 0:
+        raise ValueError(f"{key}.url: is no address; write rtsp://192.0.2.20:554/stream")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        raise ValueError(f"{key}.url: its host is a literal address, since the node asks no name server") from None
+    if address.is_multicast or address.is_unspecified:
+        raise ValueError(f"{key}.url: its host is the address of one camera")
+    if (network.user is None) != (network.password_file is None):
+        raise ValueError(f"{key}: user and password_file belong together")
+    if network.authority is not None and url.scheme != "rtsps":
+        raise ValueError(f"{key}.authority: only rtsps:// has certificates")
 
 
 def _check_polygon(polygon: list[tuple[float, float]], key: str) -> None:
@@ -191,7 +322,7 @@ def source_settings(section: SourceSection) -> SourceSettings:
     return SourceSettings(
         name=section.name,
         kind=section.kind,
-        path=section.path,
+        path=section.path or PurePath(),
         region=_polygon(section.region) if section.region is not None else None,
         tiles=section.tiles,
         masks=tuple(_polygon(mask) for mask in section.masks),
@@ -199,7 +330,21 @@ def source_settings(section: SourceSection) -> SourceSettings:
         directions=frozenset(section.directions),
         stills=section.stills,
         realtime_fps=section.realtime_fps,
+        camera=_camera(section),
+        network=_network(section.network) if section.network is not None else None,
     )
+
+
+def _camera(section: SourceSection) -> CameraSettings | None:
+    if section.kind not in BOARD_KINDS:
+        return None
+    values = msgspec.structs.asdict(section.camera or CameraSection())
+    night = values.pop("night")
+    return CameraSettings(**values, night=NightSettings(**msgspec.structs.asdict(night)) if night else None)
+
+
+def _network(section: NetworkSection) -> NetworkSettings:
+    return NetworkSettings(**msgspec.structs.asdict(section))
 
 
 def _polygon(corners: list[tuple[float, float]]) -> Polygon:

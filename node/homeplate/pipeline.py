@@ -133,7 +133,8 @@ class Pipeline:
             ModelError: a model cannot be run.
         """
         self.counters.frames += 1
-        if not frame.still and not self._timed(Stage.MOTION, lambda: self._gate.open(frame.image, frame.stream_ns)):
+        small = frame.image if frame.grey is None else frame.grey
+        if not frame.still and not self._timed(Stage.MOTION, lambda: self._gate.open(small, frame.stream_ns)):
             self.counters.dropped[Drop.NO_MOTION] += 1
             return []
         sightings = self._look(frame)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from homeplate.domain.passage import Detection, Frame, Image
+from homeplate.domain.passage import CameraChange, Detection, Frame, Image
 from homeplate.domain.plate import PlateReading
 from homeplate.domain.record import RecordId, SlotId, StorageClass
 
@@ -37,6 +37,27 @@ class FrameSource(Protocol):
 
         Raises:
             CameraError: where it cannot be opened, is empty or breaks off.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release it; `frames` then ends."""
+        ...
+
+
+class LiveSource(Protocol):
+    """A source that may be a live camera, which is opened again where it is lost. Every `FrameSource` is one."""
+
+    @property
+    def name(self) -> str:
+        """The source's name in the configuration."""
+        ...
+
+    def frames(self) -> Iterator[Frame | CameraChange]:
+        """Yield frames, and what becomes of the camera in between.
+
+        Raises:
+            CameraError: where it is a file that cannot be opened, is empty or breaks off.
         """
         ...
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from homeplate.camera.mailbox import STALL_NS, Mailbox, Mailboxes
-from homeplate.domain.passage import Frame
+from homeplate.camera.mailbox import MOST_CHANGES, STALL_NS, Mailbox, Mailboxes
+from homeplate.domain.passage import CameraChange, ChangeKind, Frame
 from homeplate.errors import CameraError
 from tests.sightings import Script
 
@@ -165,3 +165,25 @@ def test_a_stopped_node_takes_nothing_more():
     mail = boxes(("road", True))
     mail.put(SCRIPT.frame(0))
     assert mail.take(stop) is None
+
+
+def test_a_camera_that_judges_its_own_stalls_is_not_ended_by_the_mailbox():
+    ticks = Ticks()
+    mail = Mailboxes([("camera", True)], perf_ns=ticks, restarting=frozenset({"camera"}))
+    mail.begin("camera")
+    ticks.now_ns = 10 * STALL_NS
+    lost = CameraChange(source="camera", kind=ChangeKind.LOST, attempts=0, reason="stalled")
+    mail.put(SCRIPT.frame(0, source="camera"))
+    mail.tell(lost)
+    stop = threading.Event()
+    assert mail.take(stop) is lost
+    assert mail.take(stop).index == 0
+    assert mail.put(SCRIPT.frame(1, source="camera"))
+
+
+def test_changes_that_nobody_takes_are_bounded():
+    mail = boxes(("camera", True))
+    for n in range(3 * MOST_CHANGES):
+        mail.tell(CameraChange(source="camera", kind=ChangeKind.LOST, attempts=n, reason="missing"))
+    mail.end("camera")
+    assert next(mail.take(threading.Event()).attempts for _ in range(MOST_CHANGES)) == 2 * MOST_CHANGES

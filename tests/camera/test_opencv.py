@@ -17,7 +17,8 @@ SETTINGS = SourceSettings(name="gate", kind=SourceKind.VIDEO, path=PurePath("x")
 
 
 def frames(path, **changes):
-    return list(open_source(replace(SETTINGS, path=PurePath(path), **changes), START).frames())
+    settings = replace(SETTINGS, path=PurePath(path), **changes)
+    return list(open_source(settings, START, now_ns=lambda: START, runtime=Path()).frames())
 
 
 def fails_after(path):

@@ -1,7 +1,7 @@
 """A file played as a camera of a rate of its own. The counter of time is the test's; nothing sleeps."""
 
 import threading
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from homeplate.camera import PacedSource, open_source
 from homeplate.domain.source import SourceKind, SourceSettings
@@ -54,4 +54,4 @@ def test_a_frame_that_is_not_due_waits_and_closing_ends_the_wait():
 
 def test_the_settings_choose_the_pacing():
     settings = SourceSettings(name="road", kind=SourceKind.VIDEO, path=PurePath("x"), realtime_fps=5.0)
-    assert isinstance(open_source(settings, 0), PacedSource)
+    assert isinstance(open_source(settings, 0, now_ns=lambda: 0, runtime=Path()), PacedSource)

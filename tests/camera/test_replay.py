@@ -1,7 +1,7 @@
 """Folders of pictures as sources of frames."""
 
 from dataclasses import replace
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import cv2
 import pytest
@@ -17,7 +17,8 @@ SETTINGS = SourceSettings(name="lot", kind=SourceKind.FOLDER, path=PurePath("x")
 
 
 def source(path, **changes):
-    return open_source(replace(SETTINGS, path=PurePath(path), **changes), 5 * SECOND)
+    settings = replace(SETTINGS, path=PurePath(path), **changes)
+    return open_source(settings, 5 * SECOND, now_ns=lambda: 5 * SECOND, runtime=Path(path))
 
 
 @pytest.fixture

@@ -251,7 +251,8 @@ def _clip(folder: Path) -> Target:
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
-        for frame in open_source(source_settings(section), forge.NOW_NS).frames():
+        source = open_source(source_settings(section), forge.NOW_NS, now_ns=lambda: forge.NOW_NS, runtime=path.parent)
+        for frame in source.frames():
             assert frame.image.ndim == 3
             if frame.index > 20:
                 break

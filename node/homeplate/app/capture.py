@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 
 import cv2
 
@@ -20,7 +21,7 @@ from homeplate.capture import COALESCED, Capture, Committer, Feed, SourceState, 
 from homeplate.clock import NANOSECONDS, SystemClock, perf_ns
 from homeplate.config import Config, narrowing, source_settings
 from homeplate.domain.record import StorageClass
-from homeplate.domain.source import SourceSettings
+from homeplate.domain.source import LIVE_KINDS, SourceSettings
 from homeplate.errors import CameraError, ConfigError
 from homeplate.pipeline import Pipeline
 from homeplate.policy.allowlist import recipients
@@ -81,6 +82,7 @@ class Report:
             "milliseconds_a_frame": {stage: round(spent / max(1, frames) / 1e6, 2) for stage, spent in stages.items()},
             "models": asdict(self.running),
             "sources": {source.name: source.error or str(source.state) for source in sources},
+            "camera_losses": sum(source.losses for source in sources),
         }
 
     def json(self) -> str:
@@ -224,7 +226,7 @@ def build_capture(
     cameras = [source.name for source in sources]
     terms = InstalledTerms(config, paths, identity, clock, cameras=cameras, manifest_sha256=models.manifest_sha256)
     terms()  # a node without a bundle in force, or with other models than it names, must not start
-    feeds = _feeds(models, sources, clock.now_ns(), identify, terms.home())
+    feeds = _feeds(models, sources, clock=clock, runtime=paths.runtime, identify=identify, home=terms.home())
     slots = {storage: open_slots(paths, storage, check=not identity.simulation) for storage in StorageClass}
     ledger = MerkleLog(paths.log("capture"), clock)
     coalescing = CoalescingLedger(ledger, clock, events=COALESCED)
@@ -260,7 +262,9 @@ def build_capture(
 def _feeds(
     models: Models,
     sources: Sequence[SourceSettings],
-    start_ns: int,
+    *,
+    clock: Clock,
+    runtime: Path,
     identify: Callable[[SourceSettings], str],
     home: str,
 ) -> list[Feed]:
@@ -276,12 +280,12 @@ def _feeds(
             perf_ns=perf_ns,
             home=home,
         )
-        live = settings.realtime_fps is not None
         feeds.append(
             Feed(
-                source=open_source(settings, start_ns),
+                source=open_source(settings, clock.now_ns(), now_ns=clock.least_ns, runtime=runtime),
                 pipeline=pipeline,
-                identify=None if live else partial(identify, settings),
+                identify=None if settings.live else partial(identify, settings),
+                restarts=settings.kind in LIVE_KINDS,
             )
         )
     return feeds

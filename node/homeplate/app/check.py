@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from homeplate.app.bundle import last_refusal
+from homeplate.app.cameras import looked_at
 from homeplate.app.conditions import require_policy
 from homeplate.app.node import PROCESSES, Identity, Paths, load_identity
 from homeplate.clock import NANOSECONDS, SystemClock, utc_text
@@ -212,12 +213,7 @@ def _sources(config: Config) -> Iterator[str]:
     if not config.source:
         yield "note: none configured: capture has nothing to look at"
     for section in config.source:
-        settings = source_settings(section)
-        path = section.path
-        wanted = "file" if settings.kind.value == "video" else "folder"
-        if not (path.is_file() if wanted == "file" else path.is_dir()):
-            raise ConfigError(f"source {section.name!r}: {path} is no {wanted}")
-        yield f"{section.name}: {path}"
+        yield from looked_at(source_settings(section), config)
 
 
 def describe_bundle(config: Config) -> Iterator[str]:

@@ -18,6 +18,13 @@ class Reason(StrEnum):
     FORMAT = "unknown-format"
     REFUSED = "refused"
     STALLED = "stalled"
+    SOFTWARE = "software"
+    BUSY = "busy"
+    DRIVER = "driver"
+    SWITCH = "switch"
+    UNREACHABLE = "unreachable"
+    UNAUTHORIZED = "unauthorized"
+    GRABBER = "grabber"
 
 
 class SourceError(CameraError):

@@ -3,20 +3,24 @@
 A live source never waits: the newest frame takes the slot and the one it replaces is counted as dropped. A file waits
 until its frame is taken, so every frame is processed once; files are merged by capture time, so two runs process the
 same frames in the same order. Live sources take turns, and live sources and files take turns, so none starves another.
-A source that delivers nothing for too long counts as broken and holds up nobody.
+A source that delivers nothing for too long counts as broken and holds up nobody; a camera that is opened again by
+itself (`live.LiveSource`) says what becomes of it instead, and goes on.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from homeplate.camera.errors import Reason, SourceError
-from homeplate.domain.passage import Frame
+from homeplate.domain.passage import CameraChange, Frame
 from homeplate.errors import HomeplateError
 
 SECOND = 1_000_000_000
 STALL_NS = 30 * SECOND
 """A source without a frame for this long is broken: `cv2.VideoCapture.read` can block for ever."""
+MOST_CHANGES = 64
+"""Changes of one camera that wait to be told; the oldest are forgotten, as where inference takes minutes."""
 WAKE_S = 0.2
 """How often a waiting thread looks whether it should stop or a source stalls."""
 
@@ -27,6 +31,7 @@ class Mailbox:
 
     Attributes:
         live: newest wins; else the source waits.
+        restarts: it judges its own stalls.
         frame: what waits to be taken.
         overwritten: frames of a live source that were never taken.
         ended: the source delivers no more.
@@ -38,6 +43,8 @@ class Mailbox:
 
     name: str
     live: bool
+    restarts: bool = False
+    changes: deque[CameraChange] = field(default_factory=lambda: deque(maxlen=MOST_CHANGES))
     frame: Frame | None = field(default=None, repr=False)
     overwritten: int = 0
     ended: bool = False
@@ -50,9 +57,15 @@ class Mailbox:
 class Mailboxes:
     """The slots of all sources of one node."""
 
-    def __init__(self, sources: Sequence[tuple[str, bool]], *, perf_ns: Callable[[], int]) -> None:
-        """Make a slot for each (name, live); `perf_ns` judges stalls alone."""
-        self._boxes = [Mailbox(name=name, live=live) for name, live in sources]
+    def __init__(
+        self,
+        sources: Sequence[tuple[str, bool]],
+        *,
+        perf_ns: Callable[[], int],
+        restarting: frozenset[str] = frozenset(),
+    ) -> None:
+        """Make a slot for each (name, live); `perf_ns` judges stalls alone, but those of `restarting` sources."""
+        self._boxes = [Mailbox(name=name, live=live, restarts=name in restarting) for name, live in sources]
         self._by_name = {box.name: box for box in self._boxes}
         self._change = threading.Condition()
         self._closed = False
@@ -79,6 +92,12 @@ class Mailboxes:
         with self._change:
             self._by_name[name].heard_ns = self._perf_ns()
 
+    def tell(self, change: CameraChange) -> None:
+        """Say what became of a camera."""
+        with self._change:
+            self._by_name[change.source].changes.append(change)
+            self._change.notify_all()
+
     def end(self, name: str, error: BaseException | None = None) -> None:
         """Say that a source delivers no more, and why where it ended before its time."""
         with self._change:
@@ -98,12 +117,12 @@ class Mailboxes:
         with self._change:
             return self._by_name[name].overwritten
 
-    def take(self, stop: threading.Event) -> Frame | Mailbox | None:
+    def take(self, stop: threading.Event) -> Frame | CameraChange | Mailbox | None:
         """Wait for the next frame to process.
 
         Returns:
-            A frame; or the mailbox of a source that just ended (each once, after its last frame); or None where all
-            have ended or `stop` is set.
+            A frame; or what became of a camera, before its next frame; or the mailbox of a source that just ended (each
+            once, after its last frame); or None where all have ended or `stop` is set.
 
         Raises:
             BaseException: what broke a source's thread, where it is not one of ours.
@@ -111,6 +130,8 @@ class Mailboxes:
         with self._change:
             while not stop.is_set():
                 self._judge_stalls()
+                if (told := next((box for box in self._boxes if box.changes), None)) is not None:
+                    return told.changes.popleft()
                 if (ended := self._next_ended()) is not None:
                     return ended
                 if (box := self._next_box()) is not None:
@@ -122,7 +143,7 @@ class Mailboxes:
 
     def _judge_stalls(self) -> None:
         for box in self._boxes:
-            if box.ended or box.frame is not None or box.heard_ns is None:
+            if box.restarts or box.ended or box.frame is not None or box.heard_ns is None:
                 continue
             if self._perf_ns() - box.heard_ns > STALL_NS:
                 box.ended = True

@@ -44,7 +44,7 @@ COUNTED = "capture.counted"
 """What a new ledger file begins with: the sequence numbers, because the files before it may be archived."""
 _COUNTED_A_ROW = 24
 HOT_LIST_EXPIRED = "hot-list.expired"
-COALESCED = frozenset({REFUSED})
+COALESCED = frozenset({REFUSED, "capture.camera-lost", "capture.camera-back"})
 """Events whose repeats a coalescing ledger may count instead of writing each."""
 LIVE = ""
 """The input of a live source: it cannot be processed again."""

@@ -1,7 +1,8 @@
 """Capture's threads: one a source, which only reads frames into its mailbox, and the caller's, which does the rest.
 
 The caller's thread takes frames, runs each source's pipeline and commits passages, so nothing it uses is shared. A
-source that breaks is named, counted and in the ledger, and the others go on. A stopped node forgets the open tracks of
+source that breaks is named, counted and in the ledger, and the others go on; a camera that is lost is opened again, and
+that is in the ledger too. A stopped node forgets the open tracks of
 its files, because they will be processed again from the start; a live source's are closed.
 """
 
@@ -16,13 +17,14 @@ import structlog
 from homeplate.camera.errors import SourceError
 from homeplate.camera.mailbox import Mailbox, Mailboxes
 from homeplate.capture.committing import FINISHED, LIVE, Committer, Outcome, Recovered
-from homeplate.domain.passage import Frame, Passage
+from homeplate.domain.passage import CameraChange, ChangeKind, Frame, Passage
 from homeplate.errors import ClockError
 from homeplate.pipeline import Counters, Pipeline
-from homeplate.ports import FrameSource, Ledger
+from homeplate.ports import Ledger, LiveSource
 from homeplate.store.ledger import fit
 
 STARTED, STOPPED, BROKEN = "capture.started", "capture.stopped", "capture.source-broken"
+LOST, BACK = "capture.camera-lost", "capture.camera-back"
 SOURCE_STOPPED, QUARANTINED = "capture.source-stopped", "capture.clock-quarantined"
 JOIN_S = 2.0
 """How long a source's thread may take to end; one that hangs in a read is left to the end of the process."""
@@ -47,11 +49,13 @@ class Feed:
     Attributes:
         identify: returns what a file is by its content (`camera.identity`); None for a live source, of which the
             newest frame wins and nothing can be processed again.
+        restarts: it is a camera that is opened again by itself.
     """
 
-    source: FrameSource
+    source: LiveSource
     pipeline: Pipeline
     identify: Callable[[], str] | None
+    restarts: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +64,7 @@ class SourceSummary:
 
     Attributes:
         overwritten: frames of a live source that were replaced before they could be processed.
+        losses: how often a camera was lost.
         outcomes: what became of its passages.
         error: why it broke.
     """
@@ -68,6 +73,7 @@ class SourceSummary:
     counters: Counters
     state: SourceState = SourceState.RUNNING
     overwritten: int = 0
+    losses: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     error: str | None = None
 
@@ -110,13 +116,18 @@ class Capture:
             models: what runs them and the configuration's hash, for the ledger.
             perf_ns: a counter of nanoseconds, by which a stalled source is known.
             advance: told each frame's capture time before it is processed (a simulated clock follows it).
-            progress: told source and index of each frame that was processed (the watchdog lives on it).
+            progress: told source and index of each frame that was processed, and of each attempt to open a lost
+                camera the frames so far (the watchdog lives on it).
         """
         self._feeds = {feed.source.name: feed for feed in feeds}
         self._committer, self._ledger, self._finished = committer, ledger, recovered.finished
         self._models = models
         self._advance, self._progress = advance, progress
-        self._mail = Mailboxes([(name, feed.identify is None) for name, feed in self._feeds.items()], perf_ns=perf_ns)
+        self._mail = Mailboxes(
+            [(name, feed.identify is None) for name, feed in self._feeds.items()],
+            perf_ns=perf_ns,
+            restarting=frozenset(name for name, feed in self._feeds.items() if feed.restarts),
+        )
         self._inputs = dict.fromkeys(self._feeds, LIVE)
         self._skipped: set[str] = set()
         self._sources = {
@@ -141,6 +152,8 @@ class Capture:
             while (item := self._mail.take(stop)) is not None:
                 if isinstance(item, Frame):
                     self._process(item)
+                elif isinstance(item, CameraChange):
+                    self._changed(item)
                 else:
                     self._ended(item)
             self._stop_the_rest()
@@ -168,8 +181,10 @@ class Capture:
                     self._mail.end(name)
                     return
             self._mail.begin(name)
-            for frame in feed.source.frames():
-                if not self._mail.put(frame):
+            for item in feed.source.frames():
+                if isinstance(item, CameraChange):
+                    self._mail.tell(item)
+                elif not self._mail.put(item):
                     return
             self._mail.end(name)
         except Exception as error:  # noqa: BLE001 - a thread's top: what is not ours ends the process in `take`
@@ -184,6 +199,20 @@ class Capture:
         for passage in passages:
             outcome = self._committer.commit(passage, source_input=self._inputs[name])
             self._sources[name].outcomes[outcome] += 1
+
+    def _changed(self, change: CameraChange) -> None:
+        """Close the tracks of a lost camera; a loss and a return are a row each, attempts in between are not."""
+        source = self._sources[change.source]
+        if change.kind is ChangeKind.BACK:
+            self._ledger.append(BACK, source=change.source, attempts=change.attempts)
+            _log.info("capture.camera-back", source=change.source, attempts=change.attempts)
+        else:
+            self._commit(change.source, self._feeds[change.source].pipeline.flush())
+            _log.error("capture.camera-lost", source=change.source, reason=change.reason, message=change.message)
+            if change.attempts == 0:
+                source.losses += 1
+                self._ledger.append(LOST, source=change.source, reason=change.reason)
+        self._progress(change.source, source.counters.frames)
 
     def _ended(self, box: Mailbox) -> None:
         source = self._sources[box.name]

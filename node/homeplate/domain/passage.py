@@ -24,6 +24,7 @@ class Frame:
         captured_ns: node time (see clock.py) at capture, nanoseconds since 1970.
         image: BGR picture.
         still: True where each picture is its own sighting (no motion gate, no second look, no tracking).
+        grey: the same picture small and grey, [rows, columns], where the camera makes one; for the motion gate.
     """
 
     source: str
@@ -32,6 +33,33 @@ class Frame:
     captured_ns: int
     image: Image = field(repr=False)
     still: bool = False
+    grey: Image | None = field(repr=False, default=None)
+
+
+class ChangeKind(StrEnum):
+    """What became of a live camera."""
+
+    LOST = "lost"
+    BACK = "back"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraChange:
+    """A live camera that was lost or came back.
+
+    Attributes:
+        source: the source's name.
+        kind: every attempt to open it again that fails is a loss too.
+        attempts: how often it was opened since it was lost, 0 at the loss itself.
+        reason: why it was lost, a closed vocabulary; empty where it came back.
+        message: the same for a person.
+    """
+
+    source: str
+    kind: ChangeKind
+    attempts: int
+    reason: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

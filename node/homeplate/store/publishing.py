@@ -47,6 +47,8 @@ PUBLIC: Mapping[str, frozenset[str]] = MappingProxyType(
         "bundle.started": _CONFIG,
         "bundle.stopped": _NOTHING,
         "bundle.unchanged": _BUNDLE | {"repeats"},
+        "capture.camera-back": frozenset({"repeats"}),
+        "capture.camera-lost": frozenset({"reason", "repeats"}),
         "capture.clock-quarantined": _NOTHING,
         "capture.refused": frozenset({"rule", "recipient", "reason", "repeats"}),
         "capture.sealed": frozenset({"rules", "recipients", "storages"}),

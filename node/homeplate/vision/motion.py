@@ -54,7 +54,7 @@ class MotionGate:
         """Tell whether to look at this frame.
 
         Args:
-            image: [H, W, 3] BGR, not empty.
+            image: [H, W, 3] BGR or [H, W] grey, not empty.
             stream_ns: the frame's time in its stream; where it goes back or the size changes, the gate starts anew.
         """
         grey = small_grey(image, self._limits.width)
@@ -82,7 +82,7 @@ def small_grey(image: Image, width: int) -> NDArray[np.float32]:
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     lines = image[:: max(1, image.shape[0] // (2 * height))]
     small = cv2.resize(lines, (width, height), interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)
+    grey = (small if small.ndim == 2 else cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)).astype(np.float32)  # noqa: PLR2004
     return np.asarray(cv2.blur(grey, (3, 3)), np.float32)
 
 
