@@ -83,6 +83,22 @@ def test_an_outline_with_a_bay_does_not_hold_the_bay():
     assert inside(at(0.002, 0.005), bay)
 
 
+def test_an_outline_that_is_crossed_three_times_holds_what_is_in_its_first_arm():
+    """A U, open to the north: eastward from its left arm lie that arm's edge and both of the other's."""
+    arms = place(
+        Outline(
+            corners=(
+                at(0, 0), at(0, 0.03), at(0.03, 0.03), at(0.03, 0.02), at(0.01, 0.02), at(0.01, 0.01), at(0.03, 0.01),
+                at(0.03, 0),
+            )
+        )
+    )  # fmt: skip
+    assert inside(at(0.02, 0.005), arms)
+    assert not inside(at(0.02, 0.015), arms)
+    assert inside(at(0.02, 0.025), arms)
+    assert not inside(at(0.02, -0.005), arms)
+
+
 LEANING = place(
     Outline(corners=(at(32.000, -117.000), at(32.006, -116.990), at(32.010, -116.995), at(32.004, -117.005)))
 )
