@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 
@@ -106,3 +107,33 @@ def test_a_file_that_is_no_database_is_refused_by_name(tmp_path):
     path.write_bytes(b"x" * 4096)
     with pytest.raises(StoreError, match=r"not-a-database\.sqlite"):
         DeliveryLog.open(path)
+
+
+def test_the_log_is_made_in_folders_that_are_its_owners_alone(tmp_path):
+    old = os.umask(0)
+    try:
+        DeliveryLog.open(tmp_path / "one" / "two" / "delivery.sqlite").close()
+    finally:
+        os.umask(old)
+    assert (tmp_path / "one" / "two").stat().st_mode & 0o777 == 0o700
+    DeliveryLog.open(tmp_path / "one" / "two" / "delivery.sqlite").close()
+
+
+def test_a_place_where_no_log_can_be_is_refused_by_name(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"file/delivery\.sqlite: the delivery log cannot be opened: "):
+        DeliveryLog.open(tmp_path / "file" / "delivery.sqlite")
+
+
+def test_the_log_may_be_used_by_one_thread_after_another(log):
+    found = []
+
+    def work():
+        log.intend(RECORD, "us-ca-a", 100)
+        found.extend(log.open_attempts())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert [attempt.record_id for attempt in found] == [RECORD]
+    assert log.outcome(RECORD) is Outcome.INTENDED
