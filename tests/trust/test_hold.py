@@ -1,6 +1,7 @@
 """Signed holds as files: one form, bounded, and every byte of it counts."""
 
 import dataclasses
+import re
 
 import pytest
 from hypothesis import given
@@ -18,8 +19,14 @@ RELEASE = Release(hold_id=GOOD.hold_id, node=GOOD.node, case=GOOD.case, issued_s
 SIGNED = sign_hold(GOOD, KEY)
 
 
+def says(message):
+    """Expect a refusal with exactly this message."""
+    return pytest.raises(TrustError, match=f"^{re.escape(message)}$")
+
+
 def test_a_signed_hold_and_a_signed_release_are_read_back_with_their_signer():
-    assert read_hold(SIGNED) == (GOOD, PUBLIC)
+    assert read_hold(sign_hold(GOOD, KEY)) == (GOOD, PUBLIC)
+    assert sign_hold(GOOD, KEY) == SIGNED
     assert read_release(sign_release(RELEASE, KEY)) == (RELEASE, PUBLIC)
 
 
@@ -74,3 +81,29 @@ def test_another_order_of_the_same_keys_is_not_the_one_accepted_form():
     signed = other + f"{PUBLIC.hex()} {KEY.sign(other).hex()}\n".encode()
     with pytest.raises(TrustError, match="one accepted form"):
         read_hold(signed)
+
+
+def test_a_hold_and_a_release_that_are_refused_say_which_of_them_and_why():
+    release = sign_release(RELEASE, KEY)
+    with says("the hold is longer than the 4096 bytes that it may have"):
+        read_hold(bytes(MAX_HOLD_BYTES + 1))
+    for read, name, line, other in (
+        (read_hold, "the hold", "homeplate/v1/hold", release),
+        (read_release, "the release", "homeplate/v1/hold-release", SIGNED),
+    ):
+        for data in (other, bytes(MAX_HOLD_BYTES)):
+            with says(f"{name} does not begin with {line!r}; give the file that was signed"):
+                read(data)
+    for read, name, data in ((read_hold, "the hold", SIGNED), (read_release, "the release", release)):
+        with says(f"{name} does not end in a key and a signature; copy the file anew"):
+            read(data[:-1])
+        with says(f"{name} was altered: its signature is wrong"):
+            read(data.replace(b"26-1234", b"26-1235"))
+        head, _, _ = data.partition(b"{")
+        said = head + b'{"case":1}\n'
+        wrong = said + f"{PUBLIC.hex()} {KEY.sign(said).hex()}\n".encode()
+        with pytest.raises(TrustError, match=f"^{name} is not what it should be: "):
+            read(wrong)
+        spaced = data.rpartition(b"\n")[0].rpartition(b"\n")[0].replace(b'","', b'", "', 1) + b"\n"
+        with says(f"{name} is not in the one accepted form; make it with `homeplate-custodian hold`"):
+            read(spaced + f"{PUBLIC.hex()} {KEY.sign(spaced).hex()}\n".encode())
