@@ -441,3 +441,25 @@ def test_a_key_that_contains_a_cells_mark_is_no_cell_of_its_own(place, monkeypat
     assert store.unwrap(store.wrap(first, RECORD, b"sealed")) == b"sealed"
     assert store.destroy([first]) == 1
     assert [info.slot for info in store.live()] == [second]
+
+
+def test_destroying_leaves_the_file_as_it_was_made(place):
+    store = place.store()
+    made = place.disk.read_bytes()
+    slot = store.slot_for("hits", 1, LONG)
+    cell = place.disk.read_bytes()[CELL_BYTES : 2 * CELL_BYTES]
+    assert cell[145:] == bytes(CELL_BYTES - 145), "behind its checksum a cell is zeros"
+    assert store.destroy([slot]) == 1
+    assert place.disk.read_bytes() == made
+    assert place.store().live() == ()
+
+
+def test_a_torn_cell_is_overwritten_wherever_it_lies(place):
+    store = place.store()
+    made = place.disk.read_bytes()
+    with place.disk.open("r+b") as file:
+        for index in (1, 2, CELLS - 1, CELLS):
+            file.seek(index * CELL_BYTES + 7)
+            file.write(b"torn")
+    assert store.destroy([]) == 0
+    assert place.disk.read_bytes() == made

@@ -16,6 +16,7 @@ from homeplate.trust.chunks import MAX_MESSAGE_BYTES, Arrivals, Chunk, List, dec
 from homeplate.trust.packed import MAX_PACKED_BYTES, pack
 from homeplate.trust.reasons import NamedTrustError
 from tests.trust import forge
+from tests.trust.saying import says
 
 
 def handed_in(inbox):
@@ -154,3 +155,116 @@ def test_chunks_that_are_listed_and_not_the_whole_are_dropped(tmp_path):
 def test_bytes_of_any_shape_are_a_message_or_a_reason(message):
     with suppress(TrustError):
         decode(message)
+
+
+def chunk_of(packed, number, data, size=3):
+    bundle = hashlib.sha256(packed).digest()
+    return msgspec.msgpack.encode(Chunk(bundle=bundle, number=number, data=data))
+
+
+def test_a_refused_message_says_what_is_wrong_with_it(tmp_path):
+    arrivals = Arrivals(tmp_path)
+    with says(f"a message of {MAX_MESSAGE_BYTES + 1} bytes; one has {MAX_MESSAGE_BYTES} at most", "too-large"):
+        arrivals.take(bytes(MAX_MESSAGE_BYTES + 1))
+    for message in (bytes(MAX_MESSAGE_BYTES), b"\xff", b"\xa1\xff"):
+        with pytest.raises(NamedTrustError, match=r"^a message is no part of a bundle: .") as caught:
+            arrivals.take(message)
+        assert caught.value.reason == "not-a-message"
+    with says("a list of chunks has another number of them than its size asks for", "not-a-message"):
+        arrivals.take(listed(size=11))
+    first, *_ = split(b"0123456789", 3)
+    arrivals.take(first)
+    not_listed = "a chunk of no bundle that a list has announced; send the bundle again"
+    for message in (chunk_of(b"0123456789", 4, b"9"), chunk_of(b"another", 0, b"012")):
+        with says(not_listed, "not-listed"):
+            arrivals.take(message)
+    with says("a chunk is not the one that its list names", "altered"):
+        arrivals.take(chunk_of(b"0123456789", 0, b"01x"))
+    piece = b"12345"
+    arrivals.take(listed(size=5, chunks=[hashlib.sha256(piece).digest()]))
+    with says("the chunks of a list are not the bundle that it names; it was dropped", "other-whole"):
+        arrivals.take(msgspec.msgpack.encode(Chunk(bundle=bytes(32), number=0, data=piece)))
+
+
+def test_a_whole_that_is_shorter_or_longer_than_its_list_says_is_dropped(tmp_path):
+    packed = b"012345"
+    whole, hashes = hashlib.sha256(packed).digest(), [hashlib.sha256(part).digest() for part in (b"012", b"345")]
+    arrivals = Arrivals(tmp_path)
+    arrivals.take(listed(bundle=whole, size=8, chunk_bytes=4, chunks=hashes))
+    arrivals.take(chunk_of(packed, 0, b"012"))
+    with says("the chunks of a list are not the bundle that it names; it was dropped", "other-whole"):
+        arrivals.take(chunk_of(packed, 1, b"345"))
+
+
+def test_a_bundle_is_handed_in_under_the_first_half_of_its_hash(tmp_path):
+    arrivals = Arrivals(tmp_path)
+    for message in split(b"0123456789", 3):
+        arrivals.take(message)
+    digest = hashlib.sha256(b"0123456789").hexdigest()
+    assert [path.name for path in tmp_path.glob("*.bundle")] == [f"arrived-{digest[:32]}.bundle"]
+    assert (tmp_path / ".arriving" / "handed-in").read_text() == digest
+
+
+def test_a_crash_between_handing_in_and_saying_so_hands_in_once(tmp_path, monkeypatch):
+    *most, last = split(b"0123456789", 3)
+    arrivals = Arrivals(tmp_path)
+    for message in most:
+        arrivals.take(message)
+    with monkeypatch.context() as crashing:
+        crashing.setattr(Arrivals, "_done", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            arrivals.take(last)
+    again = Arrivals(tmp_path)
+    assert again.hand_in()
+    assert handed_in(tmp_path) == [b"0123456789"]
+    assert (tmp_path / ".arriving" / "handed-in").read_text() == hashlib.sha256(b"0123456789").hexdigest()
+    assert not again.hand_in()
+
+
+def test_what_is_gathered_and_waits_for_another_to_be_judged_survives_a_start(tmp_path):
+    arrivals = Arrivals(tmp_path)
+    for message in [*split(b"first", 3), *split(b"second", 3)]:
+        arrivals.take(message)
+    next(tmp_path.glob("*.bundle")).unlink()
+    assert Arrivals(tmp_path).hand_in()
+    assert handed_in(tmp_path) == [b"second"]
+
+
+def test_a_newer_list_drops_what_was_gathered_of_another_bundle(tmp_path):
+    arrivals = Arrivals(tmp_path)
+    one, other = list(split(b"0123456789", 3)), list(split(b"abcdef", 3))
+    for message in [*one[:3], other[0]]:
+        arrivals.take(message)
+    assert [path.name for path in (tmp_path / ".arriving").iterdir()] == ["list"]
+    assert taken(arrivals, one[3]) == "not-listed"
+    assert arrivals.take(other[0]) is False
+    arrivals.take(other[2])
+    assert arrivals.take(other[1])
+    assert handed_in(tmp_path) == [b"abcdef"]
+
+
+def test_a_list_that_a_crash_damaged_is_forgotten_with_its_chunks(tmp_path):
+    sent = list(split(b"0123456789", 3))
+    for damage in (b"", sent[1], b"\xff"):
+        arrivals = Arrivals(tmp_path)
+        for message in sent[:3]:
+            arrivals.take(message)
+        (tmp_path / ".arriving" / "list").write_bytes(damage)
+        Arrivals(tmp_path)
+        assert list((tmp_path / ".arriving").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_emptied_is_said_when_a_list_comes_and_not_at_the_start(tmp_path):
+    (tmp_path / ".arriving" / "folder").mkdir(parents=True)
+    arrivals = Arrivals(tmp_path)
+    with pytest.raises(NamedTrustError, match=r"\.arriving cannot be emptied: .+; check its owner$") as caught:
+        arrivals.take(next(split(b"x", 3)))
+    assert caught.value.reason == "not-written"
+
+
+def test_a_bundle_is_split_into_chunks_of_64_kib_unless_told_otherwise():
+    packed = bytes(2 * 65_536 + 1)
+    first, *chunks_sent = map(decode, split(packed))
+    assert (first.size, first.chunk_bytes, len(first.chunks)) == (len(packed), 65_536, 3)
+    assert [len(chunk.data) for chunk in chunks_sent] == [65_536, 65_536, 1]
+    assert [chunk.number for chunk in chunks_sent] == [0, 1, 2]

@@ -1,5 +1,7 @@
 """A bundle as one file: what is packed is judged as its folder is, and bytes of any shape end in a reason."""
 
+import os
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -7,10 +9,11 @@ from hypothesis import strategies as st
 
 from homeplate.errors import TrustError
 from homeplate.trust import packed
-from homeplate.trust.metadata import MAX_METADATA_BYTES
+from homeplate.trust.metadata import MAX_METADATA_BYTES, MAX_TARGET_BYTES
 from homeplate.trust.packed import pack, unpack
 from homeplate.trust.reasons import NamedTrustError
 from tests.trust import forge
+from tests.trust.saying import says
 
 
 def test_a_packed_bundle_holds_every_file_of_its_folder(tmp_path):
@@ -78,3 +81,67 @@ def test_bytes_of_any_shape_are_a_packed_bundle_or_a_reason(data):
     except TrustError:
         return
     assert "timestamp.json" not in files
+
+
+def test_a_refused_pack_says_what_is_wrong(tmp_path, monkeypatch):
+    (tmp_path / "1.root.json").write_bytes(b"root")
+    files = unpack(pack(tmp_path))
+    with says("2.root.json is missing; copy the whole folder that the custodian published", "missing"):
+        files.read("2.root.json", 9)
+    with says("1.root.json is larger than the 3 bytes that it may have; it was not read further", "too-large"):
+        files.read("1.root.json", 3)
+    assert files.read("1.root.json", 4) == b"root"
+    with pytest.raises(NamedTrustError, match=r"^the file is no packed bundle: .") as caught:
+        unpack(b"\xc1")
+    assert caught.value.reason == "not-packed"
+    (tmp_path / "file").touch()
+    assert unpack(pack(tmp_path / "nowhere"))._files == unpack(pack(tmp_path / "file"))._files == {}
+    too_large = f"{tmp_path} is larger than the 30 bytes that it may have; it was not read further"
+    (tmp_path / "file").unlink()
+    monkeypatch.setattr(packed, "MAX_PACKED_BYTES", len(pack(tmp_path)))
+    assert pack(tmp_path)
+    monkeypatch.setattr(packed, "MAX_PACKED_BYTES", 30)
+    (tmp_path / "2.root.json").write_bytes(bytes(20))  # with the names it is too long, though the contents are not
+    with says(too_large, "too-large"):
+        pack(tmp_path)
+    (tmp_path / "3.root.json").write_bytes(bytes(31))
+    with says(too_large, "too-large"):
+        pack(tmp_path)
+
+
+def test_as_many_files_are_packed_as_a_bundle_may_have_and_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(packed, "MAX_FILES", 2)
+    for name in ("1.root.json", "2.root.json"):
+        (tmp_path / name).write_bytes(b"x")
+    assert len(unpack(pack(tmp_path))._files) == 2
+    (tmp_path / "3.root.json").write_bytes(b"x")
+    with pytest.raises(NamedTrustError, match="is larger than"):
+        pack(tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "1.root.json").write_bytes(b"root")
+
+    def fail(*_):
+        raise OSError(5, os.strerror(5))
+
+    monkeypatch.setattr(packed, "read_at_most", fail)
+    with says(f"{tmp_path} cannot be read: Input/output error", "unreadable"):
+        pack(tmp_path)
+
+
+def test_the_same_folder_has_one_packed_form_with_targets_up_to_their_own_bound(tmp_path):
+    (tmp_path / "targets" / "hot-lists").mkdir(parents=True)
+    (tmp_path / "targets" / "deeper" / "still").mkdir(parents=True)
+    (tmp_path / "targets" / "deeper" / "a").write_bytes(b"left out")
+    for name, size in (("b.json", MAX_METADATA_BYTES), ("targets/a", MAX_METADATA_BYTES + 9),
+                       ("targets/hot-lists/c", 1), ("targets/big", MAX_TARGET_BYTES + 9)):  # fmt: skip
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+    files = unpack(pack(tmp_path))
+    assert {name: len(data) for name, data in files._files.items()} == {
+        "b.json": MAX_METADATA_BYTES, "targets/a": MAX_METADATA_BYTES + 9, "targets/hot-lists/c": 1,
+        "targets/big": MAX_TARGET_BYTES + 1,
+    }  # fmt: skip
+    assert list(files._files) == sorted(files._files)
+    assert msgspec.msgpack.decode(pack(tmp_path))["format"] == 1
