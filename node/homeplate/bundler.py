@@ -209,7 +209,7 @@ class Bundler:
         """Judge a candidate, answer whoever waits, and take it out; tell whether it is in force."""
         refusal, version = None, 0
         try:
-            version = self._take(candidate, "command" if is_handed_in(candidate) else "inbox").root_version
+            version = self._take(candidate, "command" if is_handed_in(candidate) else "inbox").version
         except TrustError as error:  # it is in the ledger; the bundle in force stays
             refusal = error
         if is_handed_in(candidate):

@@ -270,7 +270,7 @@ def bundle_install(context: click.Context, folder: Path, certificate: Path | Non
 
     config = _config(context)
     version = install(config, folder, certificate, lambda: SystemClock(Paths.of(config).clock, "bundle"))
-    click.echo(f"bundle of root version {version} is in force; next: homeplate check")
+    click.echo(f"bundle {version} is in force; next: homeplate check")
 
 
 @bundle.command("serve")

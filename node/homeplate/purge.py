@@ -9,7 +9,7 @@ A hold's key ends at its expiry, at its release, or where it never came into for
 Staged files are capture's: they are ciphertext under the same slots, and it discards or releases them when it starts.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -104,7 +104,9 @@ def purge(
     unopened: HomeplateError | None = None,
     by_hand: ByHand | None = None,
 ) -> Certificate:
-    """Purge once. Idempotent; killed at any moment and run again, it ends in the same state.
+    """Purge once; return its certificate, or the last one where nothing was due and that is less than `IDLE_S` old.
+
+    Idempotent; killed at any moment and run again, it ends in the same state.
 
     Args:
         clock: its least time decides, so a quarantined clock neither lengthens a life nor ends one early.
@@ -116,9 +118,6 @@ def purge(
         unopened: why a class is missing from `stores`, or `held` is; raised at the end, instead of a certificate.
         by_hand: what a person destroys before its time; never what holds keep.
 
-    Returns:
-        This purge's certificate; the last one where nothing was due and it is less than `IDLE_S` old.
-
     Raises:
         HomeplateError: what went wrong first, after all was destroyed that could be.
         ConfigError, StoreError: `by_hand` names nothing that lives, or cannot be written down; nothing was destroyed.
@@ -128,31 +127,60 @@ def purge(
     with ExitStack() as stack:
         journal = stack.enter_context(closing(_Journal(open_ledger, certificates)))
         holds = _Holds(held, problems, stack)
-        # Files are listed before slots are read: a file whose slot is then not there had its slot destroyed. The other
-        # way round, a record that capture releases in between would be taken for an orphan.
-        nothing: Sequence[RecordId] = ()
-        names = {storage: problems.catch(partial(spool.released, storage), nothing) for storage in stores}
-        early = journal.early(by_hand, [info for store in stores.values() for info in _not_over(store.live(), now_s)])
-        due = {storage: _due(store.live(), now_s, early) for storage, store in stores.items()}
-        ending = holds.ending(now_s)
-        journal.announce(due, early)
-        journal.announce_holds(ending)
-        for storage, infos in due.items():
-            problems.catch(partial(stores[storage].destroy, [info.slot for info in infos]), 0)
-        holds.destroy(ending)
+        names = _released(spool, stores, problems)
+        _destroy(stores, holds, journal, problems, by_hand=by_hand, now_s=now_s)
         journal.alarm(clock, now_s)
         if journal.idle(now_s) and not problems.first:
             return journal.repeat()
         left = [info for store in stores.values() for info in store.live()]
-        slots = {info.slot for info in left}
-        files = {
-            storage: problems.catch(partial(_remove_orphans, spool, storage, ids, slots), _Files())
-            for storage, ids in names.items()
-        }
+        files = _remove_files(spool, names, {info.slot for info in left}, problems)
         copies = holds.forget_ended()
-        if problems.first:
-            raise problems.first
+        problems.end()
         return journal.finish(now_s, files, left, copies)
+
+
+def _released(
+    spool: PurgeSpool, classes: Iterable[StorageClass], problems: "_Problems"
+) -> dict[StorageClass, Sequence[RecordId]]:
+    """Return the files of each class, before slots are read: a file whose slot is then not there had it destroyed.
+
+    The other way round, a record that capture releases in between would be taken for an orphan.
+    """
+    nothing: Sequence[RecordId] = ()
+    return {storage: problems.catch(partial(spool.released, storage), nothing) for storage in classes}
+
+
+def _destroy(
+    stores: Mapping[StorageClass, SlotStore],
+    holds: "_Holds",
+    journal: "_Journal",
+    problems: "_Problems",
+    *,
+    by_hand: ByHand | None,
+    now_s: int,
+) -> None:
+    """Destroy the keys of what is over and of what a person ends; the ledger says which before they go."""
+    early = journal.early(by_hand, [info for store in stores.values() for info in _not_over(store.live(), now_s)])
+    due = {storage: _due(store.live(), now_s, early) for storage, store in stores.items()}
+    ending = holds.ending(now_s)
+    journal.announce(due, early)
+    journal.announce_holds(ending)
+    for storage, infos in due.items():
+        problems.catch(partial(stores[storage].destroy, [info.slot for info in infos]), 0)
+    holds.destroy(ending)
+
+
+def _remove_files(
+    spool: PurgeSpool,
+    names: Mapping[StorageClass, Sequence[RecordId]],
+    slots: Collection[SlotId],
+    problems: "_Problems",
+) -> dict[StorageClass, "_Files"]:
+    """Remove the files that no living key opens any more; return what was removed and left, by class."""
+    return {
+        storage: problems.catch(partial(_remove_orphans, spool, storage, ids, slots), _Files())
+        for storage, ids in names.items()
+    }
 
 
 class _Problems:
@@ -167,6 +195,11 @@ class _Problems:
         except (SealingError, StoreError) as error:
             self.first = self.first or error
             return otherwise
+
+    def end(self) -> None:
+        """Raise the first error, where there was one."""
+        if self.first:
+            raise self.first
 
 
 def _due(live: Sequence[SlotInfo], now_s: int, early: Collection[str]) -> list[SlotInfo]:

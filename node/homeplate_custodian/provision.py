@@ -167,8 +167,8 @@ def add_agency(
         ConfigError: where the identifier is taken.
     """
     mark_of(custody)
-    if authority_pem is None:
-        authority_pem = read_bounded(custody / "authority" / "ca.crt", MAX_METADATA_BYTES).decode()
+    pem = _own_authority(custody) if authority_pem is None else authority_pem
+    endpoint = _endpoint(network, port, tls_name, pins, pem)
     key = generate_sealing_key(kem)
     entry = AgencyEntry(
         identifier=identifier,
@@ -176,21 +176,22 @@ def add_agency(
         kind=kind,
         jurisdiction=jurisdiction,
         ori=ori,
-        endpoints=[
-            EndpointEntry(
-                network=network,
-                port=port,
-                tls_name=tls_name,
-                authority_pem=authority_pem,
-                pins=[pin.hex() for pin in pins],
-            )
-        ],
+        endpoints=[endpoint],
         sealing_keys=[_key_entry(key, now_s - DAY_SECONDS)],
     )
     file = _with_agency(custody, entry, checked=not unsafe_unchecked)
     path = _save_key(custody, identifier, key, entry.sealing_keys[0].not_after_s)
     _save(custody, REGISTRY_TARGET, file)
     return path
+
+
+def _endpoint(network: str, port: int, tls_name: str, pins: Sequence[bytes], pem: str) -> EndpointEntry:
+    shown = [pin.hex() for pin in pins]
+    return EndpointEntry(network=network, port=port, tls_name=tls_name, authority_pem=pem, pins=shown)
+
+
+def _own_authority(custody: Path) -> str:
+    return read_bounded(custody / "authority" / "ca.crt", MAX_METADATA_BYTES).decode()
 
 
 def _with_agency(custody: Path, entry: AgencyEntry, *, checked: bool) -> RegistryFile:

@@ -41,6 +41,7 @@ from tests.adversarial.net import (
     inside,
 )
 from tests.adversarial.peers import Impostor, context_of, forward
+from tests.bodies import REFUSED
 from tests.trust.forge import Forge
 
 GOOD_PEER = ("tcp", BROKER_ADDRESS, PORT)
@@ -105,26 +106,12 @@ def reasons(estate, event="broker.refused"):
 
 # --- who may receive ------------------------------------------------------------------------------------------------
 
-BODIES = [
-    ("Texas Department of Public Safety", "state_agency", "US-TX", "other-state"),
-    ("Honolulu Police Department", "city_agency", "US-HI", "other-state"),
-    ("Customs and Border Protection", "federal_agency", "US", "federal"),
-    ("Immigration and Customs Enforcement", "state_agency", "US-CA", "federal"),
-    ("Missouri Police Chiefs Association", "association", "US-MO", "private"),
-    ("MPCA", "city_agency", "US-CA", "initials"),
-    ("Acme Plate Data Company", "vendor", "US-CA", "private"),
-    ("Acme Plate Data Company", "city_agency", "US-CA", "private"),
-    ("Policia Municipal de Tijuana", "city_agency", "MX-BCN", "foreign"),
-    ("CaIifornia Highway Patrol", "state_agency", "US-CA", "homograph"),
-    ("California Tribal Police", "tribal", "US-CA", "other-kind"),
-]
-
 
 def recipients(draw):
     """Operator-signed brokers of those who may not receive; each is real and would take the records."""
     others = [("Springfield Police Department", "city_agency", str(state), "other-state")
               for state in draw.sample([one for one in Jurisdiction if one is not Jurisdiction.CA], 9)]  # fmt: skip
-    for name, kind, where, code in BODIES + others:
+    for name, kind, where, code in [*REFUSED, *others]:
         yield f"{name}, {kind} of {where}", _stranger(code, legal_name=name, kind=kind, jurisdiction=where)
     yield "an ORI of another state", _stranger("other-state", ori="TX0371100")
     yield "a wildcard as TLS name", _stranger("wildcard", tls_name="*.agency.example")

@@ -14,6 +14,7 @@ from homeplate.trust.agencies import IneligibleError, agencies, to_agency
 from homeplate.trust.contents import grants
 from homeplate.trust.schema import AllowlistFile, GrantEntry, RegistryFile, RootMark, decode, encode
 from homeplate_custodian.authority import create_authority
+from tests.bodies import REFUSED_BY_LAW
 from tests.trust.forge import NOW_S, entry
 
 STATES = st.sampled_from(list(Jurisdiction))
@@ -67,15 +68,6 @@ CIV_CODE_1798_90_5_F_ALLOWED = [
     ("San Francisco Police Department", "city_and_county_agency", "CA0380100"),
     ("East Bay Regional Park District", "political_subdivision", None),
 ]
-CIV_CODE_1798_90_5_F_REFUSED = [
-    ("Texas Department of Public Safety", "state_agency", "US-TX", "other-state"),
-    ("Honolulu Police Department", "city_agency", "US-HI", "other-state"),
-    ("U.S. Customs and Border Protection", "federal_agency", "US", "federal"),
-    ("CBP", "federal_agency", "US", "federal"),
-    ("U.S. Immigration and Customs Enforcement", "federal_agency", "US", "federal"),
-    ("Missouri Police Chiefs Association", "association", "US-MO", "private"),
-    ("MPCA", "city_agency", "US-CA", "initials"),
-]
 
 
 @pytest.mark.parametrize(("name", "kind", "ori"), CIV_CODE_1798_90_5_F_ALLOWED)
@@ -83,7 +75,7 @@ def test_civ_code_1798_90_5_f_a_public_agency_of_the_state_may_be_a_recipient(pe
     assert set(judged(pem, legal_name=name, kind=kind, ori=ori).allowed) == {"somebody"}
 
 
-@pytest.mark.parametrize(("name", "kind", "where", "reason"), CIV_CODE_1798_90_5_F_REFUSED)
+@pytest.mark.parametrize(("name", "kind", "where", "reason"), REFUSED_BY_LAW)
 def test_civ_code_1798_90_5_f_nobody_else_may_be_a_recipient(pem, name, kind, where, reason):
     found = judged(pem, legal_name=name, kind=kind, jurisdiction=where)
     assert not found.allowed

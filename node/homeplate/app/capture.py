@@ -4,7 +4,7 @@ import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from homeplate.app.node import Identity, Paths, load_identity, open_slots, requi
 from homeplate.camera import identity as identity_of
 from homeplate.camera import open_source
 from homeplate.capture import COALESCED, Capture, Committer, Feed, SourceState, Summary, Terms, recover
+from homeplate.capture.committing import Recovered
 from homeplate.clock import NANOSECONDS, SystemClock, perf_ns
 from homeplate.config import Config, narrowing, source_settings
 from homeplate.domain.record import StorageClass
@@ -175,23 +176,32 @@ class InstalledTerms:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Stores:
+    """What capture writes to, and what an earlier run left in it."""
+
+    slots: Mapping[StorageClass, SlotStore]
+    ledger: MerkleLog
+    coalescing: CoalescingLedger
+    spool: FileSpool
+    recovered: Recovered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureProcess:
     """A capture that is ready to run, and what it holds open."""
 
     capture: Capture
     running: Running
-    ledger: MerkleLog
-    coalescing: CoalescingLedger
-    slots: tuple[SlotStore, ...]
+    stores: _Stores
 
     def run(self, stop: threading.Event) -> Report:
         """Run until the sources end or `stop` is set; leave nothing unsaid in the ledger."""
         try:
             return Report(summary=self.capture.run(stop), running=self.running)
         finally:
-            self.coalescing.flush()
-            self.ledger.close()
-            for store in self.slots:
+            self.stores.coalescing.flush()
+            self.stores.ledger.close()
+            for store in self.stores.slots.values():
                 store.close()
 
 
@@ -227,36 +237,46 @@ def build_capture(
     terms = InstalledTerms(config, paths, identity, clock, cameras=cameras, manifest_sha256=models.manifest_sha256)
     terms()  # a node without a bundle in force, or with other models than it names, must not start
     feeds = _feeds(models, sources, clock=clock, runtime=paths.runtime, identify=identify, home=terms.home())
-    slots = {storage: open_slots(paths, storage, check=not identity.simulation) for storage in StorageClass}
-    ledger = MerkleLog(paths.log("capture"), clock)
-    coalescing = CoalescingLedger(ledger, clock, events=COALESCED)
-    spool = FileSpool(paths.spool)
-    recovered = recover(ledger.rows(), spool)
-    committer = Committer(
-        node=identity.raw,
-        signing_key=load_signing_key(key_file(paths.record_key)),
-        slots=slots,
-        spool=spool,
-        ledger=coalescing,
-        clock=clock,
-        terms=terms,
-        random_bytes=os.urandom,
-        recovered=recovered,
-    )
-    ledger.carry_over(committer.counted)
+    stores = _open_stores(paths, clock, check=not identity.simulation)
     capture = Capture(
         feeds=feeds,
-        committer=committer,
-        ledger=coalescing,
-        recovered=recovered,
+        committer=_committer(paths, identity, clock, terms, stores),
+        ledger=stores.coalescing,
+        recovered=stores.recovered,
         models={**asdict(models.running), "config_sha256": config.sha256},
         perf_ns=perf_ns,
         advance=advance,
         progress=progress,
     )
-    return CaptureProcess(
-        capture=capture, running=models.running, ledger=ledger, coalescing=coalescing, slots=tuple(slots.values())
+    return CaptureProcess(capture=capture, running=models.running, stores=stores)
+
+
+def _open_stores(paths: Paths, clock: Clock, *, check: bool) -> _Stores:
+    slots = {storage: open_slots(paths, storage, check=check) for storage in StorageClass}
+    ledger, spool = MerkleLog(paths.log("capture"), clock), FileSpool(paths.spool)
+    return _Stores(
+        slots=slots,
+        ledger=ledger,
+        coalescing=CoalescingLedger(ledger, clock, events=COALESCED),
+        spool=spool,
+        recovered=recover(ledger.rows(), spool),
     )
+
+
+def _committer(paths: Paths, identity: Identity, clock: Clock, terms: InstalledTerms, stores: _Stores) -> Committer:
+    committer = Committer(
+        node=identity.raw,
+        signing_key=load_signing_key(key_file(paths.record_key)),
+        slots=stores.slots,
+        spool=stores.spool,
+        ledger=stores.coalescing,
+        clock=clock,
+        terms=terms,
+        random_bytes=os.urandom,
+        recovered=stores.recovered,
+    )
+    stores.ledger.carry_over(committer.counted)
+    return committer
 
 
 def _feeds(

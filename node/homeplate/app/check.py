@@ -13,6 +13,7 @@ from homeplate.clock import NANOSECONDS, SystemClock, utc_text
 from homeplate.config import Config, narrowing, source_settings
 from homeplate.domain.profiles import CAPS
 from homeplate.domain.record import DAY_SECONDS
+from homeplate.domain.rules import Trigger
 from homeplate.errors import ConfigError, HomeplateError, ModelError
 from homeplate.policy.allowlist import recipients
 from homeplate.policy.disclosure import check_narrowing
@@ -21,11 +22,17 @@ from homeplate.policy.recovery import recovery_text
 from homeplate.policy.retention import review_due
 from homeplate.policy.witnessing import watched
 from homeplate.sealing.keys import load_sealing_key, load_signing_key
+from homeplate.sealing.seal import open_hot_list
 from homeplate.sealing.slots import require_in_place, require_memory_backed
 from homeplate.store.ledger import MAXIMUM_SEGMENTS, WARN_SEGMENTS
 from homeplate.store.reading import closed_segments
 from homeplate.store.witnessed import last_cosigned_s
 from homeplate.trust.bundle import Bundle, load_bundle
+from homeplate.trust.hotlist import parse_hot_list
+
+HOT_LIST_WARN_S = DAY_SECONDS
+"""A list stands for a week unless it says otherwise, so the warning of what else the bundle holds would be constant."""
+_OF_A_LIST = frozenset({Trigger.HIT, Trigger.NEAR_HIT})
 
 NOT_PROVEN = (
     "this node cannot prove that its recipients are in state: one body holds the registry's and the operator's role"
@@ -56,6 +63,7 @@ def findings(config: Config, *, warn_days: int = WARN_DAYS) -> list[Finding]:
         ("clock", lambda: _clock(paths)),
         ("bundle", lambda: _bundle(config, paths, warn_days)),
         ("bundle", lambda: (f"note: {text}" for text in last_refusal(paths))),
+        ("hot list", lambda: _hot_list(config, paths)),
         ("egress", lambda: _egress(paths)),
         ("ledger", lambda: _filling(paths)),
         ("ledger", lambda: _witnessed(config, paths)),
@@ -152,6 +160,23 @@ def _bundle(config: Config, paths: Paths, warn_days: int) -> Iterator[str]:
     if who.nobody:
         yield f"note: nobody may receive: {who.nobody}"
     require_policy(bundle, pseudonym, [section.name for section in config.source], now_s)
+
+
+def _hot_list(config: Config, paths: Paths) -> Iterator[str]:
+    """Yield until when the node's hot list stands; one that is over stops the next start, and nothing is a hit now."""
+    try:
+        bundle, now_s = _loaded(config)
+        key = load_sealing_key(paths.hot_list_key)
+    except HomeplateError:  # said above, with what is wrong
+        return
+    if bundle.hot_list_sealed is None:
+        if any(rule.trigger in _OF_A_LIST for rule in bundle.rules):
+            yield "note: the bundle brings this node none, so nothing is a hit: `homeplate-custodian bundle hot-list`"
+        return
+    ends_s = parse_hot_list(open_hot_list(bundle.hot_list_sealed, key), now_s).expires_s
+    yield f"in force until {utc_text(ends_s * NANOSECONDS)}"
+    if ends_s - now_s <= HOT_LIST_WARN_S:
+        yield "note: it ends within a day: install a bundle with a newer one"
 
 
 def _filling(paths: Paths) -> Iterator[str]:

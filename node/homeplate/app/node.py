@@ -300,7 +300,7 @@ def _make_keys(paths: Paths, pseudonym: bytes, cameras: tuple[str, ...]) -> byte
 
 
 def install(config: Config, folder: Path, certificate: Path | None, clock: Callable[[], SystemClock]) -> int:
-    """Install a bundle, and the client certificate that came with the enrolment; return the version of its root.
+    """Install a bundle, and the client certificate that came with the enrolment; return the bundle's version.
 
     The bundle is handed in through the inbox. Where `homeplate bundle serve` runs, that judges it; else this does. Root
     does so as the owner of the bundle's folder: what is written there is the service's.

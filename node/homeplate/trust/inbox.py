@@ -32,10 +32,10 @@ _MAX_ANSWER_BYTES = 16 * 1024
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What became of a candidate that somebody waits for: its refusal, or the root's version where it is in force."""
+    """What became of a candidate that somebody waits for: its refusal, or the version of the bundle in force."""
 
     refusal: Annotated[str, msgspec.Meta(max_length=_MAX_ANSWER_BYTES // 4)] | None = None
-    root_version: int = 0
+    version: int = 0
 
 
 def candidates(inbox: Path) -> list[Path]:
@@ -84,7 +84,7 @@ def hand_in(inbox: Path, packed: bytes, name: str) -> None:
 
 
 def await_answer(inbox: Path, name: str, wait_s: float = ANSWER_S) -> int:
-    """Wait until what was handed in as `install-` and 16 hexadecimal digits is in force; return its root's version.
+    """Wait until what was handed in as `install-` and 16 hexadecimal digits is in force; return the bundle's version.
 
     Raises:
         TrustError: where the service refused it, with its reason, or does not answer.
@@ -104,7 +104,7 @@ def await_answer(inbox: Path, name: str, wait_s: float = ANSWER_S) -> int:
         path.unlink()
     if found.refusal is not None:
         raise TrustError(found.refusal)
-    return found.root_version
+    return found.version
 
 
 def withdraw(inbox: Path, name: str) -> None:
@@ -123,15 +123,12 @@ def is_handed_in(candidate: Path) -> bool:
 
 
 def answer(candidate: Path, outcome: int | str) -> None:
-    """Tell whoever waits for it what became of a candidate: the root's version, or the refusal.
+    """Tell whoever waits for it what became of a candidate: the bundle's version, or the refusal.
 
     Raises:
         TrustError: where it cannot be written.
     """
-    if isinstance(outcome, int):
-        found = Answer(root_version=outcome)
-    else:
-        found = Answer(refusal=outcome[: _MAX_ANSWER_BYTES // 4])
+    found = Answer(refusal=outcome[: _MAX_ANSWER_BYTES // 4]) if isinstance(outcome, str) else Answer(version=outcome)
     write_durably(candidate.with_name(f".{candidate.stem}.answer"), msgspec.json.encode(found))
 
 
