@@ -55,6 +55,7 @@ from homeplate.sealing.keys import (
 from homeplate.sealing.seal import (
     HOT_LIST_LABEL,
     MAX_HOT_LIST_BYTES,
+    _encrypt,
     info_bytes,
     open_hot_list,
     open_sealed,
@@ -321,6 +322,10 @@ def test_a_seal_that_does_not_open_and_one_of_an_odd_size_are_named_by_record():
     altered = signed_again(replace(record, ciphertext=record.ciphertext[:-1] + bytes([record.ciphertext[-1] ^ 1])))
     with says(UnopenedError, f"record {RECORD} does not open with the key that it names: it was altered"):
         open_sealed(altered, X25519, NODE_PUBLIC)
+    info = info_bytes(Part.FACTS, record.header, NODE_PUBLIC)
+    odd = replace(record, ciphertext=_encrypt(KemKind.X25519, X25519.public_bytes, bytes(100), info))
+    with says(ContentsError, f"record {RECORD} has 100 bytes inside: no padded facts"):
+        open_sealed(signed_again(odd), X25519, NODE_PUBLIC)
     with says(SealingError, "a plaintext of 2047 bytes is not a padded facts"):
         make_record(bytes(2047))
     small_order = replace(X25519.sealing_key(not_before_s=0, not_after_s=1), public=bytes(32))

@@ -463,3 +463,25 @@ def test_a_torn_cell_is_overwritten_wherever_it_lies(place):
             file.write(b"torn")
     assert store.destroy([]) == 0
     assert place.disk.read_bytes() == made
+
+
+def test_every_cell_is_used_and_none_beyond(place):
+    store = place.store()
+    size = place.disk.stat().st_size
+    slot = store.slot_for("hits", 0, LONG)
+    cell = place.disk.read_bytes()[CELL_BYTES : 2 * CELL_BYTES]
+    with place.disk.open("r+b") as file:
+        for index in range(2, CELLS):
+            file.seek(index * CELL_BYTES)
+            file.write(cell)
+    last = store.slot_for("last", 1, LONG)
+    with pytest.raises(SlotError, match="is full"):
+        store.slot_for("more", 2, LONG)
+    assert place.disk.read_bytes()[CELLS * CELL_BYTES :][4:20] == last.value
+    assert place.disk.stat().st_size == size
+    assert store.destroy([slot, last]) == CELLS
+
+
+def test_the_files_of_a_store_are_its_owners_alone_unless_told_otherwise(tmp_path):
+    SlotStore(tmp_path / "a", tmp_path / "b").close()
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "b")} == {0o600}

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from homeplate.clock import SimulatedClock
 from homeplate.errors import LedgerError, StoreError
 from homeplate.store.ledger import FULL, MerkleLog, read_rows, scan
-from homeplate.store.merkle import Frontier, consistency_proof, is_consistent
+from homeplate.store.merkle import EMPTY_ROOT, Frontier, consistency_proof, is_consistent
 from homeplate.store.reading import closed_segments, segment_path
 
 START_NS = 1_790_000_000 * 10**9
@@ -110,3 +110,54 @@ def test_a_consistency_proof_holds_and_no_other_root_or_hash_does(old, grown, fl
         changed = list(proof)
         changed[flipped % len(proof)] = OTHER
         assert not is_consistent(old, small.root(), old + grown, tree.root(), changed)
+
+
+def tree_of(size):
+    tree = Frontier()
+    for number in range(size):
+        tree.append(bytes([number + 1]) * 32)
+    return tree
+
+
+def test_every_pair_of_small_trees_is_proved_and_no_proof_serves_another_pair():
+    sizes = range(1, 20)
+    trees = {size: tree_of(size) for size in sizes}
+    for old in sizes:
+        for new in sizes[old:]:
+            proof = consistency_proof(trees[old], [bytes([number + 1]) * 32 for number in range(old, new)])
+            roots = trees[old].root(), trees[new].root()
+            assert is_consistent(old, roots[0], new, roots[1], proof)
+            assert not is_consistent(old, roots[0], new, roots[1], proof[:-1])
+            assert not is_consistent(old, roots[0], new, roots[1], [*proof, OTHER])
+            assert not is_consistent(new, roots[1], old, roots[0], proof)
+
+
+def test_a_tree_is_no_beginning_of_a_smaller_one_and_nothing_is_proved_by_nothing():
+    small, large = tree_of(3).root(), tree_of(5).root()
+    assert not is_consistent(3, small, 5, large, [])
+    assert not is_consistent(5, large, 3, small, [])
+    assert not is_consistent(4, tree_of(4).root(), 3, small, [])
+    assert not is_consistent(-1, small, 3, small, [OTHER])
+    assert is_consistent(3, small, 3, small, [])
+    assert not is_consistent(3, small, 3, small, [OTHER])
+    assert not is_consistent(3, small, 3, large, [])
+    assert is_consistent(0, EMPTY_ROOT, 3, small, [])
+    assert not is_consistent(0, EMPTY_ROOT, 3, small, [OTHER])
+    assert not is_consistent(0, small, 3, small, [])
+
+
+@pytest.mark.parametrize(("size", "peaks"), [(-1, 0), (3, 1), (3, 3), (0, 1)])
+def test_a_tree_of_another_number_of_peaks_is_none(size, peaks):
+    with pytest.raises(ValueError, match=rf"^a tree of {size} leaves has \d+ peaks of 32 bytes$"):
+        Frontier.of(size, [OTHER] * peaks)
+
+
+def test_a_tree_of_its_peaks_is_the_same_tree_and_grows_apart():
+    tree = tree_of(11)
+    again = Frontier.of(11, tree.peaks)
+    assert (again.size, again.root(), again.subtrees()) == (11, tree.root(), tree.subtrees())
+    assert list(tree.subtrees()) == [(0, 8), (8, 2), (10, 1)]
+    again.append(OTHER)
+    assert (tree.size, again.size) == (11, 12)
+    with pytest.raises(ValueError, match="peaks of 32 bytes"):
+        Frontier.of(1, [bytes(31)])

@@ -169,7 +169,7 @@ def _check_day(text: str, name: str) -> None:
         if text:
             date.fromisoformat(text)
     except ValueError as error:
-        raise TrustError(f"policy.json: {name}: {text} is no date (YYYY-MM-DD)") from error
+        raise TrustError(f"{name}: {text} is no date (YYYY-MM-DD)") from error
 
 
 def witnesses(file: RegistryFile, nodes_file: NodesFile) -> tuple[Witness, ...]:
