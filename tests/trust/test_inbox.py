@@ -141,13 +141,13 @@ def test_no_answer_and_a_wrong_one_are_told_apart(inbox):
     with says(NO_ANSWER, "no-answer"):
         await_answer(inbox, NAME, wait_s=0.01)
     path = inbox / f".{NAME}.answer"
-    for data in (b"", b"7", b'{"root_version":"7"}', msgspec.json.encode({"root_version": 1, "more": 2})):
+    for data in (b"", b"7", b'{"version":"7"}', msgspec.json.encode({"version": 1, "more": 2})):
         write_durably(path, data)
         with says(f"{path} is no answer; see `homeplate ledger show bundle`", "no-answer"):
             await_answer(inbox, NAME)
-    write_durably(path, b'{"root_version":5}'.ljust(16 * 1024))
+    write_durably(path, b'{"version":5}'.ljust(16 * 1024))
     assert await_answer(inbox, NAME) == 5
-    write_durably(path, b'{"root_version":5}'.ljust(16 * 1024 + 1))
+    write_durably(path, b'{"version":5}'.ljust(16 * 1024 + 1))
     with pytest.raises(TrustError, match="larger than the 16384 bytes"):
         await_answer(inbox, NAME)
 
