@@ -1,13 +1,13 @@
 """Certificates that are whole and yet unreadable: each makes the library raise another error than `ValueError`."""
 
 import base64
-from collections.abc import Callable
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 _VERSION_3 = b"\xa0\x03\x02\x01\x02"
 _KEY_USAGE, _BASIC_CONSTRAINTS = b"\x06\x03\x55\x1d\x0f", b"\x06\x03\x55\x1d\x13"
+_COMMON_NAME = b"\x06\x03\x55\x04\x03"
 _P_256 = b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"
 
 
@@ -31,9 +31,10 @@ def on_an_unknown_curve(der: bytes) -> bytes:
     return _once(der, _P_256, _P_256[:-1] + b"\x7f")
 
 
-def damages() -> list[Callable[[bytes], bytes]]:
-    """Return what can be wrong with a certificate, by function."""
-    return [of_version_6, with_an_extension_twice, on_an_unknown_curve]
+def with_a_name_in_bits(der: bytes) -> bytes:
+    """Return a certificate or a request whose common name is no text but a string of bits."""
+    at = der.index(_COMMON_NAME) + len(_COMMON_NAME)
+    return der[:at] + b"\x03" + der[at + 1 :]
 
 
 def der_of(pem: str) -> bytes:

@@ -62,9 +62,10 @@ def test_a_signing_request_that_its_key_did_not_sign_is_refused():
         )
 
 
-def test_a_signing_request_whose_key_the_library_does_not_know_is_refused():
+@pytest.mark.parametrize("damage", [unreadable.on_an_unknown_curve, unreadable.with_a_name_in_bits])
+def test_a_signing_request_that_the_library_cannot_read_is_refused(damage):
     pem = json.loads(forge.enrolment()[0])["csr_pem"]
-    der = unreadable.on_an_unknown_curve(load_pem_x509_csr(pem.encode()).public_bytes(Encoding.DER))
+    der = damage(load_pem_x509_csr(pem.encode()).public_bytes(Encoding.DER))
     with pytest.raises(TrustError, match="no certificate signing request"):
         read_request(changed(csr_pem=unreadable.pem_of("CERTIFICATE REQUEST", der)))
 

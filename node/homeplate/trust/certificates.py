@@ -5,6 +5,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 UNREADABLE = (
     ValueError,
+    TypeError,  # a name that is a string of bits (cryptography 50.0.2)
     InvalidSignature,
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
