@@ -1,16 +1,19 @@
 """A small ext4 in a file, mounted through a loop device: what lies on it can be looked for in the raw image."""
 
+import ctypes
 import errno
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 MEBIBYTE = 1 << 20
+CLONE_NEWNS = 0x00020000
 
 
 class Disk:
@@ -55,7 +58,27 @@ def mounted(folder: Path, kind: type[Disk] = Disk) -> Iterator[Disk]:
     if os.geteuid() != 0 or not sys.platform.startswith("linux") or shutil.which("mkfs.ext4") is None:
         pytest.skip("a file system of one's own needs root on Linux and mkfs.ext4")
     disk = kind(folder)
-    if not disk.mount():
-        pytest.skip("this machine allows no loop mounts")
-    yield disk
-    subprocess.run(["umount", "-q", str(disk.mount_point)], check=False)
+    with own_mounts():
+        if not disk.mount():
+            pytest.skip("this machine allows no loop mounts")
+        yield disk
+        subprocess.run(["umount", "-q", str(disk.mount_point)], check=False)
+
+
+@contextmanager
+def own_mounts() -> Iterator[None]:
+    """Let this thread and what it starts have mounts of their own: they end with it, also where it is killed."""
+    libc, here = ctypes.CDLL(None, use_errno=True), Path.cwd()
+    outer = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if libc.unshare(CLONE_NEWNS):
+            pytest.skip("this machine allows no mount namespaces")
+        try:
+            subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+            yield
+        finally:
+            if libc.setns(outer, CLONE_NEWNS):
+                raise OSError(ctypes.get_errno(), "the namespace before cannot be entered again")
+            os.chdir(here)
+    finally:
+        os.close(outer)
