@@ -70,12 +70,13 @@ def test_a_document_is_read_up_to_one_byte_over_its_bound(held):
 def test_records_come_back_by_hold_and_a_file_of_another_name_is_none(held, root):
     held.begin(HOLD)
     held.begin(OTHER)
-    for record_id in (TWO, ONE):
+    every = RecordId(bytes.fromhex("0123456789abcdef" * 2))
+    for record_id in (TWO, ONE, every):
         held.put(HOLD, record_id, bytes(record_id.value))
     held.put(OTHER, TWO, b"other")
-    for name in ("note.txt", "0" * 32, "0" * 31 + ".rec", "G" * 32 + ".rec", "A" * 32 + ".rec"):
+    for name in ("note.txt", "0" * 32, "0" * 31 + ".rec", "G" * 32 + ".rec", "A" * 32 + ".rec", "X" * 32 + ".rec"):
         (root / HOLD.hex() / name).touch()
-    assert held.records(HOLD) == (ONE, TWO)
+    assert held.records(HOLD) == (every, ONE, TWO)
     assert held.records(b"n" * 16) == ()
     assert held.get(HOLD, TWO) == TWO.value
     held.put(HOLD, TWO, b"again")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -242,3 +243,107 @@ def test_a_full_disk_stages_no_half_record_and_keeps_the_others(small_disk):
     spool.remove(rid(0))
     spool.stage(rid(99), b"x" * 4096, OUTGOING)
     assert spool.staged() == (rid(99),)
+
+
+def says(message):
+    """Expect a refusal with exactly this message."""
+    return pytest.raises(StoreError, match=f"^{re.escape(message)}$")
+
+
+def test_the_folders_of_a_spool_are_made_with_those_above_and_are_no_strangers(tmp_path):
+    old = os.umask(0)
+    try:
+        FileSpool(tmp_path / "a" / "spool")
+        FileSpool(tmp_path / "a" / "spool")
+    finally:
+        os.umask(old)
+    root = tmp_path / "a" / "spool"
+    modes = {name: stat.S_IMODE((root / name).stat().st_mode) for name in ("local", "outgoing", "staging/local")}
+    assert modes == {"local": 0o700, "outgoing": 0o770, "staging/local": 0o700}
+    assert stat.S_IMODE((root / "staging/outgoing").stat().st_mode) == 0o700
+
+
+def test_a_record_of_the_longest_length_is_read_and_a_longer_file_not_whole(spool, tmp_path):
+    spool.stage(rid(1), bytes(MAX_BLOB_BYTES), OUTGOING)
+    spool.release([rid(1)])
+    assert len(spool.get(rid(1))) == MAX_BLOB_BYTES
+    assert len(spool.peek(rid(1), 3)) == 3
+    os.truncate(tmp_path / "spool/outgoing" / f"{rid(1)}.rec", 1 << 40)  # sparse: to read it all would take a tebibyte
+    with says(f"record {rid(1)} is longer than the spool takes; the spool was tampered with"):
+        spool.get(rid(1))
+
+
+def test_records_are_found_beside_files_of_other_names_whatever_their_digits(spool, tmp_path):
+    every = RecordId(bytes.fromhex("0123456789abcdef" * 2))
+    spool.stage(every, b"x", OUTGOING)
+    for name in ("note.txt", "X" * 32 + ".rec", "00.rec", "é"):
+        (tmp_path / "spool/outgoing" / name).touch()
+    spool.release([every])
+    spool.stage(rid(2), b"x", OUTGOING)
+    spool.release([rid(2)])
+    assert set(spool.pending()) == {every, rid(2)}
+    link = tmp_path / "spool/outgoing" / f"{rid(3)}.rec"
+    link.symlink_to(tmp_path / "nowhere")
+    assert rid(3) in spool.pending()
+
+
+def test_a_release_syncs_the_folders_of_every_class_that_it_touched(spool, tmp_path, monkeypatch):
+    synced, real = set(), os.fsync
+
+    def fsync(descriptor):
+        synced.add(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115
+        real(descriptor)
+
+    spool.stage(rid(1), b"one", LOCAL)
+    spool.stage(rid(2), b"two", OUTGOING)
+    monkeypatch.setattr(os, "fsync", fsync)
+    spool.release([rid(1), rid(2)])
+    root = tmp_path / "spool"
+    assert synced == {str(root / name) for name in ("staging/local", "staging/outgoing", "local", "outgoing")}
+    synced.clear()
+    spool.remove(rid(1))
+    assert synced == {str(root / "local")}
+    synced.clear()
+    spool.stage(rid(4), b"four", OUTGOING)
+    assert synced == {str(root / "staging/outgoing" / f"{rid(4)}.rec"), str(root / "staging/outgoing")}
+    synced.clear()
+    spool.discard([rid(4)])
+    assert synced == {str(root / "staging/local"), str(root / "staging/outgoing")}
+
+
+def test_each_failure_of_a_spool_is_named_with_the_record_or_the_folder(spool, tmp_path, monkeypatch):
+    root = tmp_path / "spool"
+    (tmp_path / "file").touch()
+    with says(f"the spool {tmp_path}/file cannot be made: File exists; check the path and its owner"):
+        FileSpool(tmp_path / "file")
+    with says(f"record {rid(1)} has {MAX_BLOB_BYTES + 1} bytes, more than the spool takes"):
+        spool.stage(rid(1), bytes(MAX_BLOB_BYTES + 1), LOCAL)
+    spool.stage(rid(1), b"one", LOCAL)
+    with says(f"record {rid(1)} cannot be staged: File exists; check the disk"):
+        spool.stage(rid(1), b"one", LOCAL)
+    spool.release([rid(1)])
+    with says(f"record {rid(1)} is in the spool already"):
+        spool.stage(rid(1), b"one", OUTGOING)
+    with says(f"record {rid(2)} is neither staged nor released; the spool was tampered with"):
+        spool.release([rid(2)])
+    with says(f"record {rid(2)} is not in the spool"):
+        spool.get(rid(2))
+    (root / "outgoing" / f"{rid(3)}.rec").mkdir()
+    with says(f"record {rid(3)} cannot be read: Is a directory"):
+        spool.get(rid(3))
+    with says(f"{root}/outgoing/{rid(3)}.rec cannot be removed: Is a directory"):
+        spool.remove(rid(3))
+    (root / "staging/outgoing" / f"{rid(3)}.rec").touch()
+    with says(f"record {rid(3)} cannot be released: Is a directory"):
+        spool.release([rid(3)])
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, os.strerror(28))))
+    with says(f"record {rid(4)} cannot be staged: No space left on device; free some space"):
+        spool.stage(rid(4), b"four", LOCAL)
+    assert not (root / "staging/local" / f"{rid(4)}.rec").exists()
+    with says(f"{root}/local cannot be synced: No space left on device; check the disk"):
+        spool.remove(rid(1))
+    monkeypatch.setattr(os, "fsync", real)
+    (root / "local").rmdir()
+    with says(f"the spool's folder {root}/local cannot be read: No such file or directory"):
+        spool.released(LOCAL)

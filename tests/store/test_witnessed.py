@@ -173,3 +173,21 @@ def test_what_is_not_of_this_node_or_not_cosigned_or_not_signed_here_is_not_take
         with says(f"{origin}: {node.checkpoints} keeps no such checkpoint of {size} rows"):
             node.take(cosign(other, "w1", KEYS["w1"], 7))
     assert node.note("capture") == note
+
+
+def test_a_log_of_which_nothing_was_seen_is_proved_from_its_beginning_only_where_that_is_here(node):
+    node.grow("capture", 30, segment_bytes=1_500)
+    ((_, one),) = node.ask(capture=0)
+    assert (one.old_size, one.proof) == (0, ())
+    closed_segments(node.logs["capture"])[0].unlink()
+    ((_, one),) = node.ask(capture=0)
+    assert (one.old_size, one.proof) == (0, ())
+
+
+def test_only_the_files_from_the_size_on_that_a_witness_saw_are_read(node):
+    node.grow("capture", 30, segment_bytes=1_500)
+    roots, segments = node.roots("capture"), closed_segments(node.logs["capture"])
+    segments[0].write_bytes(b"damaged")
+    since = int(segments[2].name.split(".")[1])
+    ((_, one),) = node.ask(capture=since)
+    assert is_consistent(since, roots[since], 30, roots[30], one.proof)
