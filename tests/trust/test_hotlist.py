@@ -13,8 +13,16 @@ from homeplate.domain.hotlist import HotListEntry, HotListPurpose, HotListTerms,
 from homeplate.domain.plate import ALPHABET, PlateText
 from homeplate.errors import TrustError
 from homeplate.trust import hotlist
-from homeplate.trust.hotlist import MAX_AGE_S, HotListFile, HotListGroup, encode_hot_list, parse_hot_list
+from homeplate.trust.hotlist import (
+    MAX_AGE_S,
+    HotListFile,
+    HotListGroup,
+    encode_hot_list,
+    hot_list_expires_s,
+    parse_hot_list,
+)
 from tests.trust.forge import NOW_S, hot_list
+from tests.trust.saying import says
 
 TERMS = st.builds(
     HotListTerms,
@@ -200,3 +208,50 @@ def test_the_list_shows_no_plate_and_holds_it_as_numbers_alone():
     assert PLATE not in repr(read)
     assert all(column.dtype.kind == "u" for column in (read.codes, read.owners, read.folded, read.folded_places))
     assert read.codes.dtype == np.uint64
+
+
+def test_a_list_that_is_over_or_stands_too_long_says_so_and_when_it_ends_is_read_from_its_header(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    assert hot_list_expires_s(written()) == NOW_S + 10
+    with says("the hot list is over; install a bundle with a newer one"):
+        parse_hot_list(written(), NOW_S + 10)
+    for age_s in (0, MAX_AGE_S + 1):
+        with says(f"the hot list stands for {age_s} s; it is signed anew after {MAX_AGE_S} s at most"):
+            parse_hot_list(written(expires_s=NOW_S + age_s), NOW_S - 1)
+    for age_s in (1, MAX_AGE_S):
+        assert len(parse_hot_list(written(expires_s=NOW_S + age_s), NOW_S)) == 1
+    monkeypatch.setattr(hotlist, "MAX_ENTRIES", 1)
+    message = "the hot list has 2 entries that say 2 different things beside their plates; at most 1 and 1536 fit"
+    with says(message):
+        encode_hot_list(hot_list("A", expires_s=1) + hot_list("B", expires_s=2), issued_s=NOW_S, expires_s=NOW_S + 1)
+    two = encode_hot_list(hot_list("A"), issued_s=NOW_S, expires_s=NOW_S + 1)
+    assert len(parse_hot_list(two, NOW_S)) == 1
+    refused(written(codes=(CODE, CODE + (1 << 54))))  # more than may be
+
+
+def test_a_list_says_of_each_plate_what_its_entry_says():
+    entries = hot_list("7ABC123", "B8", expires_s=NOW_S + 3) + hot_list("ZZZ", expires_s=NOW_S + 2)
+    read = parse_hot_list(encode_hot_list(entries, issued_s=NOW_S - 5, expires_s=NOW_S + 9), NOW_S)
+    assert (read.issued_s, read.expires_s, len(read)) == (NOW_S - 5, NOW_S + 9, 3)
+    assert [terms.expires_s for terms in read.terms] == [NOW_S + 2, NOW_S + 3]
+    first = read.terms[0]
+    places = {int(code): int(owner) for code, owner in zip(read.codes, read.owners, strict=True)}
+    assert (first.list_name, first.purpose, first.state, first.kind) == (
+        "stolen", HotListPurpose.STOLEN_VEHICLE, "US-CA", PlateKind.PASSENGER,
+    )  # fmt: skip
+    assert places == {code_of(PlateText("7ABC123")): 1, code_of(PlateText("B8")): 1, code_of(PlateText("ZZZ")): 0}
+    assert (read.owners.dtype, read.folded_places.dtype) == (np.uint16, np.uint32)
+
+
+def test_the_longest_plate_of_the_last_characters_is_one():
+    longest = PlateText("9" * 10)
+    read = parse_hot_list(written(codes=(code_of(longest),)), NOW_S)
+    assert [int(code) for code in read.codes] == [code_of(longest)]
+
+
+def test_a_header_is_bounded_and_its_last_byte_is_read():
+    header = json.dumps({"x": "y" * (368 * 1024 - 8)}, separators=(",", ":")).encode()
+    assert len(header) == 368 * 1024
+    refused(written(header=header))
+    refused(written(header=header + b" "))
