@@ -27,7 +27,7 @@ BUFFERS = 4
 _MANUAL, _AUTO = 1, 0  # libcamera's ExposureTimeMode and AnalogueGainMode
 _AF_MANUAL = 0  # libcamera's AfMode
 # What libcamera, its bindings and picamera2 raise where a camera is absent, taken or breaks.
-_RAISED = (RuntimeError, OSError, IndexError, KeyError, ValueError, AttributeError, TypeError)
+_RAISED = (RuntimeError, OSError, IndexError, ValueError)
 
 _log = structlog.get_logger()
 
@@ -182,7 +182,7 @@ class PiCamera:
             source=self._source.name,
             main=_described(given["main"]),
             lores=_described(given["lores"]),
-            sensor=str(given.get("sensor", {}).get("output_size")),
+            sensor=None if mode is None else f"{mode.width}x{mode.height}",
             controls={name: str(value) for name, value in controls.items()},
         )
 
