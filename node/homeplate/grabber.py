@@ -8,7 +8,8 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -91,7 +92,19 @@ def open_stream(source: str, settings: NetworkSettings, password: str | None) ->
     Raises:
         SourceError: GStreamer or a plugin is missing.
     """
-    return GStreamerStream(source, DESCRIPTION, stream_properties(settings, password))
+    host = urlsplit(settings.url).hostname or ""
+    guard = {"camera": {"before-send": lambda _, message: to_host(message, host)}}
+    return GStreamerStream(source, DESCRIPTION, stream_properties(settings, password), guard)
+
+
+def to_host(message: Any, host: str) -> bool:
+    """Tell whether an RTSP request is for the one address: GStreamer would follow a camera that moves it elsewhere.
+
+    Nothing is sent to another one, an answer to its demand for a password least of all. That no connection is made
+    there either is the kernel's: the grabber's unit names its address (docs/cameras.md).
+    """
+    _, _, url, _ = message.parse_request()
+    return bool(urlsplit(url).hostname == host)
 
 
 class Grabber:

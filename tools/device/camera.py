@@ -1,4 +1,4 @@
-"""Tests the Raspberry Pi's camera code on the real libcamera: `make device-camera`, as root, in a Debian root of its own.
+"""Tests the Raspberry Pi's camera code on the real libcamera: `make device-camera`, as root, in a root of its own.
 
 The root has Debian trixie's libcamera and the locked packages with picamera2 from the package index; it is made once (a
 minute) and kept. Pictures of rendered cars are what libcamera's virtual camera shows. The last line is JSON; where the
@@ -42,7 +42,7 @@ CONFIG = """%YAML 1.1
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
-class Unavailable(Exception):
+class UnavailableError(Exception):
     """This machine cannot make or run the root; the text says why."""
 
 
@@ -50,13 +50,13 @@ def made(root: Path) -> float:
     """Make the root where it is not there; return the seconds that it took.
 
     Raises:
-        Unavailable: it cannot be made here.
+        UnavailableError: it cannot be made here.
     """
     if os.geteuid() != 0:
-        raise Unavailable("needs root, for a root file system of its own")
+        raise UnavailableError("needs root, for a root file system of its own")
     for program, package in NEEDED.items():
         if shutil.which(program) is None:
-            raise Unavailable(f"{program} is missing: apt-get install {package}")
+            raise UnavailableError(f"{program} is missing: apt-get install {package}")
     stamp = root / "homeplate-made.json"
     wanted = json.dumps([SUITE, DEBIAN, PICAMERA2, (ROOT / "requirements/cpu.lock").read_text("utf-8")])
     if stamp.exists() and stamp.read_text("utf-8") == wanted:
@@ -91,7 +91,7 @@ def inside(root: Path, *command: str) -> None:
 def call(*command: str, environment: dict[str, str] | None = None) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        raise Unavailable(f"{' '.join(command[:6])} failed: {(done.stderr or done.stdout).strip()[-600:]}")
+        raise UnavailableError(f"{' '.join(command[:6])} failed: {(done.stderr or done.stdout).strip()[-600:]}")
 
 
 def pictures(root: Path) -> list[str]:
@@ -116,13 +116,13 @@ def run(root: Path, truth: list[str]) -> dict[str, object]:
     Raises:
         RuntimeError: it failed; its last words are in the message.
     """
-    for name in ("project", "tmp/node"):
+    for name in ("project", "node"):
         shutil.rmtree(root / name, ignore_errors=True)
     for part in ("node", "models", "tools"):
         shutil.copytree(ROOT / part, root / "project" / part, ignore=shutil.ignore_patterns("runs", "__pycache__"))
     # Mounts of a name space of its own: they are gone when it ends.
     script = 'mount -t proc proc "$1/proc"; mount -t tmpfs tmpfs "$1/dev/shm"; exec chroot "$@"'
-    words = ["/venv/bin/python", "-m", "tools.device.virtual_camera", "/tmp/node", "--plates", ",".join(truth)]
+    words = ["/venv/bin/python", "-m", "tools.device.virtual_camera", "/node", "--plates", ",".join(truth)]
     environment = {
         "PATH": "/usr/bin:/usr/sbin", "HOME": "/root", "LD_PRELOAD": "/heap.so", "LIBCAMERA_LOG_LEVELS": "*:WARN",
         "PYTHONPATH": "/project/node:/project",
@@ -141,6 +141,7 @@ def run(root: Path, truth: list[str]) -> dict[str, object]:
 def wrong(figures: dict[str, object]) -> list[str]:
     """Return what is not as it has to be."""
     expected = {
+        "check names the camera": str(figures["check"]).startswith("ok    lane-1: camera 0 is virt-plates"),
         "a camera that was lost comes back": figures["losses"] == figures["restarts"] == 1,
         "it is opened anew": figures["opened_cameras"] == 2,
         "every plate is read": figures["read_exactly"] == figures["plates"],
@@ -156,7 +157,7 @@ def main() -> int:
     started = time.monotonic()
     try:
         setup_s = made(given.root)
-    except Unavailable as why:
+    except UnavailableError as why:
         print(json.dumps({"device_camera": "skipped", "why": str(why)}))
         return 0
     truth = pictures(given.root)

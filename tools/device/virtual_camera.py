@@ -5,6 +5,8 @@ here and nowhere else: a display library that picamera2 imports, raw modes, an a
 tested is the node's own: `camera/picamera.py` and what it calls, up to the sealed record, opened with the agency's key.
 """
 
+# ruff: noqa: E402 - a stand-in comes before picamera2 is imported
+
 import argparse
 import json
 import sys
@@ -12,7 +14,7 @@ import threading
 import time
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 PIXELS = (
     "RGB888 BGR888 XRGB8888 XBGR8888 YUV420 YVU420 MJPEG NV12 NV21 ARGB8888 ABGR8888".split()  # noqa: SIM905 - one line
@@ -45,7 +47,7 @@ LOSS_AT, LONGEST_S = 60, 100.0
 class VirtualCamera(picamera2.Picamera2):  # type: ignore[misc]
     """picamera2, and what a Raspberry Pi's camera has besides."""
 
-    opened: list["VirtualCamera"] = []
+    opened: ClassVar[list["VirtualCamera"]] = []
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -99,7 +101,9 @@ def run(folder: Path, truth: list[str]) -> dict[str, Any]:
     picamera2.Picamera2 = VirtualCamera
     node = stage.build(folder, sources=[{"name": "lane-1", "kind": "picamera"}])
     with node.config.open("a") as file:
-        file.write('[source.camera]\nmodel = "virt"\nfps = 15\ndistance_m = 8\n[source.camera.night]\nlamp = "infrared"\n')
+        file.write(
+            '[source.camera]\nmodel = "virt"\nfps = 15\ndistance_m = 8\n[source.camera.night]\nlamp = "infrared"\n'
+        )
     config = node.load()
     checked = [f"{f.mark} {f.text}" for f in findings(config) if f.thing == "sources"]
     stop, seen = threading.Event(), []

@@ -4,8 +4,7 @@ What differs is the text of the pipeline. Numbers go into it; addresses and pass
 comes from the board's own packages and is imported where a camera is opened.
 """
 
-from collections.abc import Mapping
-from fractions import Fraction
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from types import ModuleType
 from typing import Any
@@ -41,10 +40,11 @@ def load_gst(source: str) -> ModuleType:
         import gi  # noqa: PLC0415 - from the board's own packages
 
         gi.require_version("Gst", "1.0")
-        from gi.repository import Gst  # noqa: PLC0415
+        gi.require_version("GstRtsp", "1.0")
+        from gi.repository import Gst, GstRtsp  # noqa: F401, PLC0415 - the second gives RTSP messages their type
     except (ImportError, ValueError) as error:
         what = (
-            f"GStreamer cannot be imported ({error}): apt-get install python3-gi gir1.2-gstreamer-1.0 "
+            f"GStreamer cannot be imported ({error}): apt-get install python3-gi gir1.2-gst-plugins-base-1.0 "
             "gstreamer1.0-plugins-good, and make the environment with --system-site-packages"
         )
         raise SourceError(source, Reason.SOFTWARE, what) from error
@@ -77,18 +77,26 @@ class GStreamerStream:
         source: the source's name.
         description: the pipeline, ending in `SINK`.
         properties: values by property by element's name; for what must not stand in a text.
+        handlers: what answers an element's signals, by signal by element's name.
 
     Raises:
         SourceError: an element is missing, or the pipeline does not start.
     """
 
     def __init__(
-        self, source: str, description: str, properties: Mapping[str, Mapping[str, object]] | None = None
+        self,
+        source: str,
+        description: str,
+        properties: Mapping[str, Mapping[str, object]] | None = None,
+        handlers: Mapping[str, Mapping[str, Callable[..., object]]] | None = None,
     ) -> None:
         self._source, self._gst = source, load_gst(source)
         self._pipeline = _parsed(self._gst, source, description)
         for name, values in (properties or {}).items():
             self._set(self._pipeline.get_by_name(name), values)
+        for name, answers in (handlers or {}).items():
+            for signal, answer in answers.items():
+                self._pipeline.get_by_name(name).connect(signal, answer)
         self._sink = self._pipeline.get_by_name("frames")
         self._wait_s = FIRST_S
         if self._pipeline.set_state(self._gst.State.PLAYING) == self._gst.StateChangeReturn.FAILURE:
@@ -236,9 +244,8 @@ def csi_description(source: SourceSettings) -> str:
     camera = source.camera
     scale = scale_px_per_m(source.minimum_plate_width)
     exposure_ns = 1000 * shutter_us(blur_px=camera.blur_px, scale_px_per_m=scale, speed_kmh=camera.speed_kmh)
-    rate = Fraction(camera.fps).limit_denominator(1001)
     size = f"width=(int){camera.width},height=(int){camera.height}"
-    caps = f"{size},framerate=(fraction){rate.numerator}/{rate.denominator},format=(string)NV12"
+    caps = f"{size},framerate=(fraction){round(camera.fps)}/1,format=(string)NV12"
     return (
         f'nvarguscamerasrc sensor-id={camera.number} exposuretimerange="{exposure_ns} {exposure_ns}" '
         f"! video/x-raw(memory:NVMM),{caps} ! nvvidconv ! video/x-raw,format=(string)NV12 ! {SINK}"
