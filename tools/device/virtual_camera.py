@@ -1,8 +1,9 @@
 """Runs the whole capture on a camera of the real libcamera, in a Debian root; `tools.device.camera` starts it there.
 
-The camera is libcamera's virtual one, which shows a folder of pictures. What a Raspberry Pi has and it lacks is answered
-here and nowhere else: a display library that picamera2 imports, raw modes, an allocator, and a pace. Everything that is
-tested is the node's own: `camera/picamera.py` and what it calls, up to the sealed record, opened with the agency's key.
+The camera is libcamera's virtual one, which shows a folder of pictures. What a Raspberry Pi has and it lacks is
+answered here and nowhere else: a display library that picamera2 imports, raw modes, an allocator, and a pace. All that
+is tested is the node's own: `camera/picamera.py` and what it calls, up to the sealed record, opened with the agency's
+key.
 """
 
 # ruff: noqa: E402 - a stand-in comes before picamera2 is imported
@@ -101,11 +102,9 @@ def run(folder: Path, truth: list[str]) -> dict[str, Any]:
     picamera2.Picamera2 = VirtualCamera
     node = stage.build(folder, sources=[{"name": "lane-1", "kind": "picamera"}])
     with node.config.open("a") as file:
-        file.write(
-            '[source.camera]\nmodel = "virt"\nfps = 15\ndistance_m = 8\n[source.camera.night]\nlamp = "infrared"\n'
-        )
+        file.write('[source.camera]\nmodel = "virt"\nfps = 15\ndistance_m = 8\n')
     config = node.load()
-    checked = [f"{f.mark} {f.text}" for f in findings(config) if f.thing == "sources"]
+    checked = "; ".join(f"{f.mark:<5} {f.text}" for f in findings(config) if f.thing == "sources")
     stop, seen = threading.Event(), []
     enough = LOSS_AT + int(2.2 * FPS * 8)
 
