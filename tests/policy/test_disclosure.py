@@ -78,6 +78,11 @@ def test_a_hit_is_kept_as_the_rule_says():
     assert NOW_S + 1100 < kept[0].keep_until_s <= NOW_S + 1200
 
 
+def test_what_is_kept_bears_the_retention_of_its_rule():
+    (kept,) = decided(rule(retention_s=1200), captured_s=NOW_S).dispositions
+    assert kept.retention_s == 1200
+
+
 def test_everything_is_published_under_a_demo_root_only():
     assert decided(EVERYTHING, hit=HitKind.NONE).refused == (("everything", "*", NOT_DEMO),)
     assert decided(EVERYTHING, hit=HitKind.NONE).dispositions == ()

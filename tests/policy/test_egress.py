@@ -157,3 +157,21 @@ def test_systemd_accepts_a_unit_with_the_drop_in(sample, tmp_path):
         ["systemd-analyze", "verify", "--man=no", str(unit)], check=False, capture_output=True, text=True
     )
     assert "50-egress.conf" in wrong.stdout + wrong.stderr, "this systemd does not look at the drop-in"
+
+
+def test_one_address_is_written_as_such_and_a_range_with_its_prefix_in_the_order_of_the_addresses():
+    opened = [
+        Opening(network=network, port=port)
+        for network, port in (
+            ("198.51.100.0/24", 8883), ("192.0.2.7", 8884), ("192.0.2.7", 8883), ("192.0.2.9/32", 1),
+            ("2001:db8::2", 1), ("2001:db8::/64", 2),
+        )
+    ]  # fmt: skip
+    text = nftables(opened)
+    assert "elements = { 192.0.2.7 . 8883, 192.0.2.7 . 8884, 192.0.2.9 . 1, 198.51.100.0/24 . 8883 }" in text
+    assert "elements = { 2001:db8::/64 . 2, 2001:db8::2 . 1 }" in text
+    allowed = [line for line in systemd_drop_in(opened).splitlines() if line.startswith("IPAddressAllow=")]
+    assert allowed == [
+        "IPAddressAllow=", "IPAddressAllow=192.0.2.7", "IPAddressAllow=192.0.2.9", "IPAddressAllow=198.51.100.0/24",
+        "IPAddressAllow=2001:db8::/64",
+    ]  # fmt: skip

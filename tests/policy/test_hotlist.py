@@ -97,6 +97,18 @@ def test_a_plate_on_two_lists_matches_while_one_of_them_counts():
     assert match(text, "unknown", both, NOW_S + 5) is None
 
 
+def test_a_near_hit_says_what_the_first_of_the_entries_says_that_it_may_be():
+    one, other = hot_list_terms(list_name="a", expires_s=NOW_S + 1), hot_list_terms(list_name="b", expires_s=NOW_S + 1)
+    entries = [
+        HotListEntry(text=PlateText(plate), terms=terms) for plate, terms in (("7ABC1O3", other), ("7ABC1D3", one))
+    ]
+    both = parse_hot_list(encode_hot_list(entries, issued_s=NOW_S, expires_s=NOW_S + 9), NOW_S)
+    near = match(PlateText("7ABC103"), "unknown", both, NOW_S)
+    assert (near.kind, near.terms) == (HitKind.NEAR, one)
+    same = match(PlateText("7ABC1O3"), "US-NV", both, NOW_S)
+    assert (same.kind, same.terms) == (HitKind.NEAR, other)
+
+
 def test_an_empty_list_names_nothing():
     assert kind("7ABC123") is None
 
