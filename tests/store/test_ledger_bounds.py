@@ -192,6 +192,19 @@ def test_a_log_that_does_not_continue_its_segment_says_which(path, clock):
             MerkleLog(path, clock)
 
 
+def test_a_log_whose_segment_is_none_says_so_and_a_log_gives_its_lines_with_their_roots(path, clock):
+    with MerkleLog(path, clock, segment_bytes=1) as log:
+        log.append("one")
+        log.append("two")
+        roots = [line.root for line in log.lines()]
+        assert (len(roots), roots[-1]) == (2, log.root().hex())
+    (segment,) = closed_segments(path)
+    segment.unlink()
+    segment.mkdir()
+    with pytest.raises(LedgerError, match=rf"^ledger .*, row 2: its file does not continue {segment.name};"):
+        MerkleLog(path, clock)
+
+
 def test_a_segment_with_the_longest_row_at_its_end_is_continued(path, clock):
     wide = {"a": "x" * 4096, "b": "x" * 4096, "c": "x" * 4096}
     with MerkleLog(path, clock) as log:

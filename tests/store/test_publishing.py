@@ -1,6 +1,7 @@
 """Which rows of a log an export shows, and in which form; and that nothing is written where it may not be."""
 
 import json
+import os
 import re
 
 import pytest
@@ -9,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from homeplate.clock import SimulatedClock
 from homeplate.domain.record import DAY_SECONDS, NANOSECONDS
 from homeplate.errors import LedgerError, StoreError
-from homeplate.store.checkpoints import origin_of, sign_checkpoints, verify
+from homeplate.store import reading
+from homeplate.store.checkpoints import Checkpoint, origin_of, sign, sign_checkpoints, verify
 from homeplate.store.ledger import MerkleLog, read_lines, scan
 from homeplate.store.publishing import Exported, public_form, publish
 from homeplate.store.reading import closed_segments, first_row
@@ -159,3 +161,42 @@ def test_an_export_is_never_written_over_another(logged):
     with says(StoreError, f"{logged.folder / 'capture.export'} cannot be written: File exists"):
         logged.publish(2)
     assert (logged.folder / "capture.export").read_bytes() == before
+
+
+def test_an_export_makes_the_folders_that_it_needs(logged, tmp_path):
+    logged.grow(2)
+    logged.folder = tmp_path / "one" / "two"
+    assert logged.publish(1).last == 3
+    assert logged.exported().bad is None
+
+
+def test_only_rows_that_are_surely_on_the_disk_are_exported(logged, monkeypatch):
+    logged.grow(1)
+    real, late = os.fsync, []
+
+    def fsync(descriptor):
+        real(descriptor)
+        if not late:  # a row is written while the export syncs the log
+            late.append(True)
+            logged.grow(1, first_day=1)
+
+    monkeypatch.setattr(reading.os, "fsync", fsync)
+    assert logged.publish(9).last == 3
+    monkeypatch.undo()
+    assert scan(logged.log).frontier.size == 6
+
+
+def test_a_log_whose_only_checkpoint_covers_what_is_elsewhere_and_one_row_here_is_compared(logged):
+    logged.grow(12, segment_bytes=2_000)
+    start = first_row(closed_segments(logged.log)[0])
+    assert start == 1
+    logged.sign()
+    for path in closed_segments(logged.log):
+        path.unlink()
+    first = next(read_lines(logged.log)).row.number
+    point = Checkpoint(origin=origin_of(PSEUDONYM, "capture"), size=first - 1, root=bytes(32))
+    for note in logged.checkpoints.iterdir():
+        note.unlink()
+    (logged.checkpoints / f"capture-{first - 1:012}.note").write_bytes(sign(point, KEY))
+    with pytest.raises(LedgerError, match=r"is not what capture-.* signed; nothing was exported"):
+        logged.publish(20)

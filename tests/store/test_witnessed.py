@@ -191,3 +191,11 @@ def test_only_the_files_from_the_size_on_that_a_witness_saw_are_read(node):
     since = int(segments[2].name.split(".")[1])
     ((_, one),) = node.ask(capture=since)
     assert is_consistent(since, roots[since], 30, roots[30], one.proof)
+
+
+def test_two_words_in_one_note_and_a_log_of_a_long_name_are_taken(node):
+    name = "alogwithaverylongname"
+    node.logs[name] = node.root / f"{name}.log"
+    both = cosign(cosign(node.grow(name, 3), "w1", KEYS["w1"], 7), "w2", KEYS["w2"], 8)
+    assert node.take(both) == [f"{name}: 3 rows cosigned by w1", f"{name}: 3 rows cosigned by w2"]
+    assert node.note(name) == both
