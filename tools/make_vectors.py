@@ -22,6 +22,9 @@ from homeplate.sealing.envelope import HEADER_BYTES, MAX_RECORD_BYTES, encode, e
 from homeplate.sealing.facts import CropReference, Facts, encode_facts, pad, pad_crop
 from homeplate.sealing.keys import SealingPrivateKey
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, it sees its own folder alone
+from tools.format_vectors import all_vectors
+
 WARNING = "THROW-AWAY TEST KEYS: published with this file, never to be used"
 
 
@@ -277,7 +280,11 @@ def main(folder: Path) -> None:
     vectors = good_vectors() | moved_vectors() | broken_vectors() | contents_vectors()
     for name, text in vectors.items():
         (folder / f"{name}.txt").write_text(text, encoding="utf-8")
-    print(f"{len(vectors)} vectors written to {folder}")
+    formats = all_vectors()
+    (folder / "formats").mkdir(exist_ok=True)
+    for name, text in formats.items():
+        (folder / "formats" / f"{name}.txt").write_text(text, encoding="utf-8")
+    print(f"{len(vectors)} + {len(formats)} vectors written to {folder}")
 
 
 if __name__ == "__main__":
