@@ -268,3 +268,16 @@ def test_a_bundle_is_split_into_chunks_of_64_kib_unless_told_otherwise():
     assert (first.size, first.chunk_bytes, len(first.chunks)) == (len(packed), 65_536, 3)
     assert [len(chunk.data) for chunk in chunks_sent] == [65_536, 65_536, 1]
     assert [chunk.number for chunk in chunks_sent] == [0, 1, 2]
+
+
+def test_what_was_handed_in_is_taken_for_done_whenever_it_comes_again(tmp_path):
+    sent = list(split(b"0123456789", 3))
+    assert [Arrivals(tmp_path).take(message) for message in sent][-1]
+    next(tmp_path.glob("*.bundle")).unlink()
+    again = Arrivals(tmp_path)
+    assert [again.take(message) for message in sent] == [False] * len(sent)
+    assert handed_in(tmp_path) == []
+    other = list(split(b"abcdef", 3))
+    assert [again.take(message) for message in other] == [False, False, True]
+    assert [again.take(message) for message in sent[:1]] == [False]
+    assert (tmp_path / ".arriving" / "list").exists()  # the last one that was handed in is remembered, no earlier one

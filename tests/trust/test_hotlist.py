@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeplate.domain.hotlist import HotListEntry, HotListPurpose, HotListTerms, PlateKind, code_of
+from homeplate.domain.hotlist import HotListEntry, HotListPurpose, HotListTerms, PlateKind, code_of, folded_code_of
 from homeplate.domain.plate import ALPHABET, PlateText
 from homeplate.errors import TrustError
 from homeplate.trust import hotlist
@@ -255,3 +255,11 @@ def test_a_header_is_bounded_and_its_last_byte_is_read():
     assert len(header) == 368 * 1024
     refused(written(header=header))
     refused(written(header=header + b" "))
+
+
+@given(ENTRIES)
+def test_each_plate_stands_by_what_it_looks_like_too(entries: list[HotListEntry]):
+    read = parse_hot_list(encode_hot_list(entries, issued_s=NOW_S, expires_s=NOW_S + 1), NOW_S)
+    texts = {code_of(entry.text): entry.text for entry in entries}
+    looks = [folded_code_of(texts[int(read.codes[place])]) for place in read.folded_places]
+    assert [int(code) for code in read.folded] == looks == sorted(looks)

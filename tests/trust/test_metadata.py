@@ -5,6 +5,7 @@ import shutil
 
 import msgspec
 import pytest
+from tuf.api.exceptions import ExpiredMetadataError
 from tuf.api.metadata import Metadata
 
 from homeplate.domain.record import DAY_SECONDS, NANOSECONDS
@@ -398,3 +399,28 @@ def test_what_is_no_longer_used_goes_and_roots_and_the_bundle_before_stay(custod
     names = {path.relative_to(installed).as_posix() for path in installed.rglob("*")}
     assert not {"targets/stray", "stray.json"} & names
     assert {"pinned.root.json", "2.root.json", "1.registry.json", "2.registry.json", "timestamp.json"} <= names
+
+
+def test_a_node_reads_its_own_hot_list_and_needs_no_other(custody, installed, tmp_path):
+    for pseudonym in (PSEUDONYM, b"o" * 16):
+        provision.enrol(custody, forge.enrolment(pseudonym)[0], now_s=NOW_S)
+    provision.set_hot_list(custody, forge.hot_list("7ABC123"), now_s=NOW_S)
+    forge.published(custody)
+    own = read_bundle(custody / "bundle", installed, NOW_NS, pseudonym=PSEUDONYM).hot_list_sealed
+    assert own is not None
+    assert read_bundle(custody / "bundle", installed, NOW_NS).hot_list_sealed is None
+    take(custody, installed)
+    for folder in (custody / "bundle", installed):
+        next((folder / "targets" / "hot-lists").glob(f"*.{(b'o' * 16).hex()}.sealed")).unlink()
+    assert load_bundle(installed, NOW_NS, pseudonym=PSEUDONYM).hot_list_sealed == own
+    fresh = forge.node(tmp_path / "fresh", custody)
+    assert read_bundle(custody / "bundle", fresh, NOW_NS, pseudonym=PSEUDONYM).hot_list_sealed == own
+    with pytest.raises(TrustError, match=r"sealed is missing; copy the whole folder that the custodian published$"):
+        install_bundle(custody / "bundle", fresh, NOW_NS)
+
+
+def test_metadata_that_tuf_refuses_for_another_reason_is_named_so():
+    error = metadata.refused("x.json", ValueError("why"))
+    assert (error.reason, str(error)) == ("metadata", "x.json is refused: why")
+    expired = metadata.refused("x.json", ExpiredMetadataError("why"))
+    assert str(expired) == "x.json is expired by node time (why); install a newly published bundle"
