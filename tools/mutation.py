@@ -44,6 +44,13 @@ PASSED_OVER = (
 # limit would count what is merely slow as killed, and a longer one waits for each endless loop.
 TIMEOUT = {"timeout_multiplier": 3.0, "timeout_constant": 10.0}
 
+# What `mutmut show` prints, of many mutants by one process: it takes seconds to begin.
+SHOW = """
+import sys
+from mutmut.mutation.diff_apply import get_diff_for_mutant
+print(*map(get_diff_for_mutant, sys.argv[1:]), sep="\\0")
+"""
+
 # What pytest's exit says of a mutant. An error while tests are collected (2) is noticed like a failure; so is a change
 # that hangs or crashes. "No test reaches it" is no verdict of its own: nothing would have noticed.
 KILLED = {
@@ -123,6 +130,7 @@ def prepare(package: str, folder: Path) -> None:
     lines = ["", "[tool.mutmut]", *(f"{key} = {json.dumps(value)}" for key, value in settings.items()), ""]
     text = (ROOT / "pyproject.toml").read_text("utf-8") + "\n".join(lines)
     (folder / "pyproject.toml").write_text(text, "utf-8")
+    forget_what_was_cut_off(folder)
     forget_what_new_tests_may_change(folder)
 
 
@@ -130,6 +138,16 @@ def link(place: Path, target: Path) -> None:
     """Point `place` at `target`: the tree is used where it lies, so there is no copy that could be stale."""
     if not place.is_symlink():
         place.symlink_to(target, target_is_directory=True)
+
+
+def forget_what_was_cut_off(folder: Path) -> None:
+    """Make a module's mutants anew where a stop came while mutmut wrote their verdicts."""
+    for path in metadata(folder):
+        try:
+            json.loads(path.read_text("utf-8"))
+        except ValueError:
+            path.unlink()
+            path.with_suffix("").unlink(missing_ok=True)
 
 
 def forget_what_new_tests_may_change(folder: Path) -> None:
@@ -175,6 +193,7 @@ def read_verdicts(folder: Path) -> Verdicts:
     """Sort every mutant of a package into killed, survived and unchecked."""
     killed: Counter[str] = Counter()
     survived, unchecked = {}, 0
+    forget_what_was_cut_off(folder)
     for path in metadata(folder):
         for name, code in json.loads(path.read_text("utf-8"))["exit_code_by_key"].items():
             if code in KILLED:
@@ -188,10 +207,11 @@ def read_verdicts(folder: Path) -> Verdicts:
 
 def list_survivors(folder: Path, verdicts: Verdicts) -> None:
     """Print each survivor's name, whether a test reached it, and its change."""
-    for name, how in verdicts.survived.items():
-        shown = subprocess.run([str(MUTMUT), "show", name], cwd=folder, capture_output=True, text=True, check=False)
-        marks = [line for line in shown.stdout.splitlines() if line[:1] in "+-" and line[:3] not in {"+++", "---"}]
-        print(f"survived ({how}): {name}", *(f"    {line}" for line in marks), sep="\n")
+    command = [sys.executable, "-c", SHOW, *verdicts.survived]
+    shown = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+    for name, difference in zip(verdicts.survived, shown.split("\0"), strict=False):
+        marks = [line for line in difference.splitlines() if line[:1] in "+-" and line[:3] not in {"+++", "---"}]
+        print(f"survived ({verdicts.survived[name]}): {name}", *(f"    {line}" for line in marks), sep="\n")
 
 
 def summary(verdicts: dict[str, Verdicts]) -> dict[str, object]:
