@@ -25,14 +25,15 @@ DEMANDED = {
     "denials": ["capture.refused", "delivery.refused", "bundle.refused", "hold.refused"],
     "purges": ["slot.expired", "purge.done", "purge.by-hand", "slot.ended-by-hand"],
     "holds": ["hold.accepted", "hold.applied", "hold.released", "hold.ended", "hold.exported"],
+    "previews": ["aim.preview-started", "aim.preview-stopped"],
     "bundle changes": ["bundle.installing", "bundle.installed", "egress.changed"],
     "config changes": ["capture.started", "uplink.started", "bundle.started"],
-    "starts": ["capture.started", "uplink.started", "bundle.started"],
-    "stops": ["capture.stopped", "uplink.stopped", "bundle.stopped"],
+    "starts": ["capture.started", "uplink.started", "bundle.started", "aim.started"],
+    "stops": ["capture.stopped", "uplink.stopped", "bundle.stopped", "aim.stopped"],
     "camera losses": ["capture.source-broken", "capture.camera-lost", "capture.camera-back"],
     "clock steps": ["clock.stepped", "clock.quarantined", "capture.clock-quarantined", "clock.mark-damaged"],
 }
-FILE_TYPES = {"conf", "json", "key", "lock", "log", "nft", "pem", "sqlite", "toml", "txt"}
+FILE_TYPES = {"conf", "json", "key", "lock", "log", "nft", "pem", "sock", "sqlite", "toml", "txt"}
 EVENTS = sorted(set().union(*DEMANDED.values()))
 _GROUPS = "|".join(sorted({event.partition(".")[0] for event in PUBLIC}))
 _EVENT = re.compile(rf"({_GROUPS})\.[a-z-]+\Z")

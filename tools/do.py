@@ -34,6 +34,7 @@ PACKAGES = {
     "nftables": ("nft", "the kernel's second lock: without it those tests skip"),
     "systemd": ("systemd-analyze", "units and drop-ins are verified with it: without it those tests skip"),
     "e2fsprogs": ("mkfs.ext4", "file systems of their own for tests: without it those tests skip"),
+    "openssh-server": ("sshd", "a real sshd on loopback: without it the tests of the hardware-in-the-loop runner skip"),
     "strace": ("strace", "injected disk faults: without it those tests skip"),
 }
 

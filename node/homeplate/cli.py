@@ -69,10 +69,10 @@ def _config(context: click.Context) -> Config:
     return load_config(context.find_root().obj)
 
 
-def _stop_on_signals() -> threading.Event:
-    """Return an event that SIGTERM and SIGINT set."""
+def _stop_on_signals(*more: signal.Signals) -> threading.Event:
+    """Return an event that SIGTERM, SIGINT and `more` set."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, *more):
         signal.signal(number, lambda *_: stop.set())
     return stop
 
@@ -135,6 +135,35 @@ def grab(context: click.Context, source: str) -> None:
     config = _config(context)
     health.harden_process(allow_swap=config.node.allow_swap)
     run_grabber(config, source, _stop_on_signals(), health.watchdog())
+
+
+@main.command()
+@click.argument("source", required=False)
+@click.option("--json", "as_json", is_flag=True, help="A line of JSON a source and second.")
+@click.option("--preview", is_flag=True, help="Serve pictures, their plates black, on the socket aim.sock.")
+@click.option("--by", "who", help="With --preview: who looks (user name or badge number), for the ledger.")
+@click.option("--minutes", type=click.IntRange(1, 60), default=10, show_default=True, help="How long it is served.")
+@click.pass_context
+def aim(  # noqa: PLR0917 - one parameter an option
+    context: click.Context,
+    source: str | None,
+    as_json: bool,  # noqa: FBT001 - click's way
+    preview: bool,  # noqa: FBT001
+    who: str | None,
+    minutes: int,
+) -> None:
+    """Help to aim a camera: what is seen of plates, and what to change. It reads none and keeps no picture."""
+    from homeplate.app.aim import Asked, Screen, run_aim
+
+    config = _config(context)
+    if preview != (who is not None):
+        raise ConfigError("a preview needs --preview and --by NAME: the ledger says who looked")
+    asked = Asked(who=who, minutes=minutes) if who is not None else None
+    if asked is not None:
+        socket = config.node.runtime_dir / "aim.sock"
+        click.echo(f"on your own machine: ssh -L 8080:{socket} THIS-NODE, then http://localhost:8080/", err=True)
+    screen = Screen(terminal=sys.stdout.isatty(), json=as_json)
+    context.exit(run_aim(config, source, asked, screen, _stop_on_signals(signal.SIGHUP)))
 
 
 @main.command()
@@ -390,7 +419,7 @@ def ledger() -> None:
 
 
 @ledger.command("show")
-@click.argument("process", type=click.Choice(["capture", "uplink", "purge", "bundle", "hold"]))
+@click.argument("process", type=click.Choice(["capture", "uplink", "purge", "bundle", "hold", "aim"]))
 @click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True)
 @click.pass_context
 def ledger_show(context: click.Context, process: str, last: int) -> None:

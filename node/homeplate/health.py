@@ -16,6 +16,7 @@ from homeplate.errors import ConfigError
 SWAPS = Path("/proc/swaps")
 BLOCK_DEVICES = Path("/sys/block")
 _PR_SET_DUMPABLE = 4  # linux/prctl.h
+_CLONE_NEWNET = 0x40000000  # linux/sched.h
 _BEAT_NS = NANOSECONDS  # systemd hears at most one beat a second, however many frames a second there are
 
 
@@ -56,6 +57,19 @@ def _forbid_dumps() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise ConfigError(f"core dumps cannot be forbidden: {os.strerror(ctypes.get_errno())}")
+
+
+def leave_network() -> bool:
+    """Move this thread, and all that it starts, to a network of their own in which there is nothing.
+
+    Units have `PrivateNetwork=yes` for it; this is for what a person starts. Sockets with a path are not of a network.
+
+    Returns:
+        False where that cannot be done: root may, and not in every container.
+    """
+    if sys.platform != "linux":
+        return False
+    return bool(ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) == 0)
 
 
 def _in_memory(device: str, block_devices: Path) -> bool:

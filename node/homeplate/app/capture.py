@@ -15,8 +15,8 @@ from homeplate.app.conditions import require_policy
 from homeplate.app.credentials import key_file
 from homeplate.app.models import opened_models, require_named
 from homeplate.app.node import Identity, Paths, load_identity, open_slots, require_road
+from homeplate.camera import ClaimedSource, open_source
 from homeplate.camera import identity as identity_of
-from homeplate.camera import open_source
 from homeplate.capture import COALESCED, Capture, Committer, Feed, SourceState, Summary, Terms, recover
 from homeplate.capture.committing import Recovered
 from homeplate.clock import NANOSECONDS, SystemClock, perf_ns
@@ -27,7 +27,7 @@ from homeplate.errors import CameraError, ConfigError
 from homeplate.pipeline import Pipeline
 from homeplate.policy.allowlist import recipients
 from homeplate.policy.disclosure import check_narrowing
-from homeplate.ports import Clock
+from homeplate.ports import Clock, LiveSource
 from homeplate.sealing.keys import load_sealing_key, load_signing_key
 from homeplate.sealing.seal import open_hot_list
 from homeplate.sealing.slots import SlotStore
@@ -213,6 +213,7 @@ def build_capture(
     identify: Callable[[SourceSettings], str] = identity_of,
     advance: Callable[[int], None] = lambda _: None,
     progress: Callable[[str, int], None] = lambda _source, _index: None,
+    claims: Path | None = None,
 ) -> CaptureProcess:
     """Put capture together.
 
@@ -223,6 +224,7 @@ def build_capture(
         identify: names a file by its content, so that what was finished is not done again.
         advance: told each frame's capture time, for a simulated clock.
         progress: told each processed frame.
+        claims: where the sources' locks lie; None where the sources are nobody else's.
 
     Raises:
         ConfigError, ModelError, SealingError, StoreError, TrustError: what is missing, by name.
@@ -236,7 +238,8 @@ def build_capture(
     cameras = [source.name for source in sources]
     terms = InstalledTerms(config, paths, identity, clock, cameras=cameras, manifest_sha256=models.manifest_sha256)
     terms()  # a node without a bundle in force, or with other models than it names, must not start
-    feeds = _feeds(models, sources, clock=clock, runtime=paths.runtime, identify=identify, home=terms.home())
+    opened = partial(_opened, clock, paths.runtime, claims)
+    feeds = _feeds(models, sources, opened=opened, identify=identify, home=terms.home())
     stores = _open_stores(paths, clock, check=not identity.simulation)
     capture = Capture(
         feeds=feeds,
@@ -279,12 +282,16 @@ def _committer(paths: Paths, identity: Identity, clock: Clock, terms: InstalledT
     return committer
 
 
+def _opened(clock: Clock, runtime: Path, claims: Path | None, settings: SourceSettings) -> LiveSource:
+    source = open_source(settings, clock.now_ns(), now_ns=clock.least_ns, runtime=runtime)
+    return source if claims is None else ClaimedSource(source, claims, "capture")
+
+
 def _feeds(
     models: Models,
     sources: Sequence[SourceSettings],
     *,
-    clock: Clock,
-    runtime: Path,
+    opened: Callable[[SourceSettings], LiveSource],
     identify: Callable[[SourceSettings], str],
     home: str,
 ) -> list[Feed]:
@@ -302,7 +309,7 @@ def _feeds(
         )
         feeds.append(
             Feed(
-                source=open_source(settings, clock.now_ns(), now_ns=clock.least_ns, runtime=runtime),
+                source=opened(settings),
                 pipeline=pipeline,
                 identify=None if settings.live else partial(identify, settings),
                 restarts=settings.kind in LIVE_KINDS,
@@ -316,6 +323,7 @@ def run_capture(config: Config, stop: threading.Event, beat: Callable[[], None])
     clock = SystemClock(Paths.of(config).clock, "capture")
     require_road(Paths.of(config), clock)
     sources = [source_settings(section) for section in config.source]
-    process = build_capture(config, sources, clock, progress=lambda _source, _index: beat())
+    claims = Paths.of(config).claims
+    process = build_capture(config, sources, clock, progress=lambda _source, _index: beat(), claims=claims)
     beat()  # up: the models run, a bundle is in force. From here frames alone feed the watchdog.
     return process.run(stop)

@@ -46,7 +46,7 @@ from homeplate.trust.packed import pack
 
 PSEUDONYM_BYTES = 16
 MAX_INPUT_BYTES = 1024 * 1024
-PROCESSES = ("capture", "uplink", "purge", "bundle", "hold")
+PROCESSES = ("capture", "uplink", "purge", "bundle", "hold", "aim")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +159,16 @@ class Paths:
     def hold_slots(self) -> tuple[Path, Path]:
         """The slot files of holds; the one in memory-backed storage stays empty."""
         return self.data / "slots" / "held.slots", self.runtime / "held.slots"
+
+    @property
+    def claims(self) -> Path:
+        """The locks of the cameras that a process reads."""
+        return self.runtime / "cameras"
+
+    @property
+    def preview(self) -> Path:
+        """The socket of `homeplate aim --preview`."""
+        return self.runtime / "aim.sock"
 
     def log(self, process: str) -> Path:
         """Return a process's own ledger."""
@@ -334,7 +344,7 @@ def _as_owner(folder: Path) -> Iterator[None]:
         yield
         return
     groups = os.getgroups()
-    os.setgroups(_groups(owner.st_uid, owner.st_gid))
+    os.setgroups(groups_of(owner.st_uid, owner.st_gid))
     os.setegid(owner.st_gid)
     os.seteuid(owner.st_uid)
     try:
@@ -345,7 +355,8 @@ def _as_owner(folder: Path) -> Iterator[None]:
         os.setgroups(groups)
 
 
-def _groups(uid: int, gid: int) -> list[int]:
+def groups_of(uid: int, gid: int) -> list[int]:
+    """Return all groups of a user, `gid` among them."""
     try:
         return os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)
     except KeyError:  # a number without a name

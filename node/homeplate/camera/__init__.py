@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from homeplate.camera.claims import ClaimedSource
 from homeplate.camera.errors import SourceError
 from homeplate.camera.gstreamer import open_csi
 from homeplate.camera.identity import identity
@@ -19,7 +20,15 @@ from homeplate.domain.source import LIVE_KINDS, SourceKind, SourceSettings
 from homeplate.ports import FrameSource
 from homeplate.ports import LiveSource as AnySource
 
-__all__ = ["FolderSource", "PacedSource", "VideoFileSource", "expected_frames", "identity", "open_source"]
+__all__ = [
+    "ClaimedSource",
+    "FolderSource",
+    "PacedSource",
+    "VideoFileSource",
+    "expected_frames",
+    "identity",
+    "open_source",
+]
 
 
 def open_source(settings: SourceSettings, start_ns: int, *, now_ns: Callable[[], int], runtime: Path) -> AnySource:

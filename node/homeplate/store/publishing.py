@@ -38,6 +38,10 @@ _DELIVERY = frozenset({"record", "recipient", "reason"})
 
 PUBLIC: Mapping[str, frozenset[str]] = MappingProxyType(
     {
+        "aim.preview-started": frozenset({"minutes"}),
+        "aim.preview-stopped": frozenset({"reason"}),
+        "aim.started": _MODELS | _CONFIG | {"sources"},
+        "aim.stopped": _NOTHING,
         "broker.refused": frozenset({"recipient", "reason", "repeats"}),
         "bundle.certificate-installed": _NOTHING,
         "bundle.ending": frozenset({"what", "ends"}),

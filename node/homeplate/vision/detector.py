@@ -5,7 +5,7 @@ Everything but `Detector` is a pure function of arrays. The network and what its
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -153,6 +153,16 @@ class Detector:
     def __init__(self, network: Network, *, width: int, height: int, limits: Limits) -> None:
         self._network, self._limits = network, limits
         self._width, self._height = width, height
+
+    @property
+    def least_score(self) -> float:
+        """The score from which it calls something a plate."""
+        return self._limits.score
+
+    def asked_for(self, score: float) -> "Detector":
+        """Return the same detector with another least score, above 0 and below 1."""
+        limits = replace(self._limits, score=score)
+        return Detector(self._network, width=self._width, height=self._height, limits=limits)
 
     def detect(self, image: Image) -> list[Detection]:
         """Return the plates in a BGR picture [H, W, 3], best first; none in an empty picture.
