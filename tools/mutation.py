@@ -146,6 +146,7 @@ def forget_what_was_cut_off(folder: Path) -> None:
         try:
             json.loads(path.read_text("utf-8"))
         except ValueError:
+            print(f"{path} was cut off; its mutants are in no figure until the next run has tried them anew")
             path.unlink()
             path.with_suffix("").unlink(missing_ok=True)
 

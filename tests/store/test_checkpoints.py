@@ -6,6 +6,7 @@ import re
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from homeplate.clock import SimulatedClock
 from homeplate.errors import LedgerError, StoreError
 from homeplate.store.checkpoints import (
     MAXIMUM_NOTE_BYTES,
@@ -17,9 +18,12 @@ from homeplate.store.checkpoints import (
     parse_signatures,
     read_note,
     sign,
+    sign_checkpoints,
     verify,
     write_durably,
 )
+from homeplate.store.ledger import MerkleLog
+from homeplate.store.reading import closed_segments
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = KEY.public_key().public_bytes_raw()
@@ -68,6 +72,39 @@ def test_an_origin_out_of_its_bounds_is_no_checkpoint(origin):
 def test_what_is_no_checkpoint_is_refused_as_such(note):
     with says(LedgerError, NO_CHECKPOINT):
         parse(note)
+
+
+def test_a_signature_that_is_not_in_base64_to_its_last_character_makes_it_no_checkpoint():
+    for encoded in ("AA!AA", "AAAA AAAA", "AAA"):
+        with says(LedgerError, NO_CHECKPOINT):
+            parse(NOTE + f"{SIGNATURE_MARK}w {encoded}\n".encode())
+
+
+def test_a_log_is_signed_on_from_its_last_checkpoint_and_says_what_to_keep_where_it_contradicts_it(tmp_path):
+    path, folder = tmp_path / "capture.log", tmp_path / "checkpoints"
+
+    def grow(rows):
+        with MerkleLog(path, SimulatedClock(10**18), segment_bytes=700) as log:
+            for _ in range(rows):
+                log.append("row")
+
+    def signed():
+        return sign_checkpoints({"capture": path}, key=KEY, pseudonym=bytes(16), folder=folder)["capture"].size
+
+    grow(12)
+    assert signed() == 12
+    closed_segments(path)[0].write_bytes(b"damaged")  # its rows were signed: verifying them again is the verifier's
+    grow(1)
+    assert signed() == 13
+    for file in [*closed_segments(path), path]:
+        file.unlink()
+    grow(14)
+    with says(
+        LedgerError,
+        "ledger capture.log contradicts its checkpoint of 13 rows: rows were cut off or rewritten; keep the ledger"
+        " folder for the auditor; nothing was signed",
+    ):
+        signed()
 
 
 def test_a_note_is_bounded_and_its_last_byte_counts():

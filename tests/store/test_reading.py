@@ -266,6 +266,15 @@ def test_the_last_row_that_a_node_stores_is_known_with_the_bounds_of_its_time(tm
     assert state.points[3][1] == Span(DAY_NS + 5, 2 * DAY_NS - 1)
 
 
+def test_what_an_export_shows_is_a_bad_row_in_a_nodes_own_log(tmp_path):
+    for kind in (in_part, withhold):
+        path = tmp_path / f"{kind.__name__}.log"
+        written(path, (500, whole), (600, kind))
+        assert bad(path) == (2, "the line is no ledger row")
+        with pytest.raises(LedgerError, match=r"row 2: the line is no ledger row$"):
+            list(read_lines(path))
+
+
 def test_a_log_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "a.log").mkdir()
     message = f"^{re.escape(f'the ledger {tmp_path}/a.log cannot be read: Is a directory')}$"
