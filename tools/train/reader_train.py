@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from tools.train import reader_data, synthetic
 from tools.train.reader_data import ALPHABET, HEIGHT, JURISDICTIONS, WIDTH, Image, Sample
@@ -61,8 +61,9 @@ class Looks(IterableDataset):
         self.pools, self.seed, self.start = pools, seed, start
 
     def __iter__(self) -> Iterator[tuple[Image, np.ndarray, int]]:
-        """Yield looks forever."""
-        random = np.random.default_rng(self.seed)
+        """Yield looks forever; each worker process has a stream of its own."""
+        worker = get_worker_info()
+        random = np.random.default_rng(self.seed + 7919 * (worker.id if worker else 0))
         shares = np.cumsum([pool.share for pool in self.pools])
         shares /= shares[-1]
         backdrop = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
@@ -103,8 +104,9 @@ def texts_of(model: Reader, pictures: Image) -> list[str]:
     model.eval()
     texts: list[str] = []
     for start in range(0, len(pictures), 128):
-        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-            classes = model(network_input(torch.from_numpy(pictures[start : start + 128])))[0].argmax(-1)
+        part = torch.from_numpy(pictures[start : start + 128]).to(model.places.device)
+        with torch.no_grad(), torch.autocast(part.device.type, dtype=torch.bfloat16):
+            classes = model(network_input(part))[0].argmax(-1)
         texts += ["".join(ALPHABET[index] for index in row).rstrip("_") for row in classes.tolist()]
     return texts
 
