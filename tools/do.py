@@ -29,6 +29,16 @@ STAMP = VENV / "homeplate-setup.json"
 
 # Debian packages by what they give, and what is lost without them.
 PACKAGES = {
+    "gir1.2-gst-rtsp-server-1.0": (
+        "/usr/lib/*/girepository-1.0/GstRtspServer-1.0.typelib",
+        "a real RTSP server: without it the tests of network cameras skip",
+    ),
+    "gstreamer1.0-plugins-good": (
+        "/usr/lib/*/gstreamer-1.0/libgstrtsp.so",
+        "network cameras, and a Jetson's: without it those tests skip",
+    ),
+    "mmdebstrap": ("mmdebstrap", "a Debian of its own for `make device-camera`: without it that is skipped"),
+    "python3-gi": ("/usr/lib/python3/dist-packages/gi/__init__.py", "GStreamer in Python: as the two above"),
     "mosquitto": ("mosquitto", "the real broker: without it the demo uses iotcore and the integration tests skip"),
     "iproute2": ("ip", "network namespaces: without them the adversarial tests skip"),
     "nftables": ("nft", "the kernel's second lock: without it those tests skip"),
@@ -91,7 +101,9 @@ def name_what_is_missing(*, apt: bool) -> None:
 
 
 def find_program(name: str) -> str | None:
-    """Return a program's path; Debian keeps servers in /usr/sbin, which is not on every user's PATH."""
+    """Return a program's or (by a pattern from the root) a file's path; Debian keeps servers in /usr/sbin, off PATH."""
+    if name.startswith("/"):
+        return next((str(path) for path in Path("/").glob(name[1:])), None)
     return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin")
 
 

@@ -2,8 +2,8 @@
 
 mutmut changes one thing at a time (a comparison, a number, a word) in the packages that decide and keep, and runs the
 tests that reach it. A change that no test notices is a survivor: a missing test, or a change that means nothing.
-Verdicts are kept in `.mutation/`; a run that was stopped goes on where it was. When a test changes, the survivors are
-tried again. Survivors are listed with their change; the last line is one JSON line.
+Verdicts are kept in `.mutation/`; a run that was stopped goes on where it was. When a test changes, those that survived
+or hung are tried again. They are listed with their change; the last line is one JSON line.
 See `docs/decisions/0101-mutation-testing.md`.
 """
 
@@ -63,17 +63,23 @@ SURVIVED = {0: "passed", 5: "no test", 33: "no test"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdicts:
-    """What became of a package's mutants: killed by how, names that survived, and how many have no verdict yet."""
+    """What became of a package's mutants: how many were killed and by what, and how many have no verdict yet.
+
+    Named are those that hung (killed too), and those that survived, with how.
+    """
 
     killed: Counter[str]
+    hung: list[str]
     survived: dict[str, str]
     unchecked: int
 
     def figures(self) -> dict[str, object]:
+        """Return the numbers of the last line; `hung` is a part of `killed`."""
         decided = self.killed.total() + len(self.survived)
         share = round(self.killed.total() / decided, 4) if decided else None
         return {
             "killed": self.killed.total(),
+            "hung": len(self.hung),
             "survived": len(self.survived),
             "unchecked": self.unchecked,
             "killed_share": share,
@@ -152,7 +158,10 @@ def forget_what_was_cut_off(folder: Path) -> None:
 
 
 def forget_what_new_tests_may_change(folder: Path) -> None:
-    """Where a test file changed since the last run, ask again for every mutant that nothing has killed."""
+    """Where a test file changed since the last run, ask again for every mutant but those that made a test fail.
+
+    One that hung may have been slow on a machine that was busier than when its tests were timed.
+    """
     digest = hashlib.sha256()
     for path in sorted((ROOT / "tests").rglob("*.py")):
         digest.update(f"{path.relative_to(ROOT)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -163,7 +172,9 @@ def forget_what_new_tests_may_change(folder: Path) -> None:
     for path in metadata(folder):
         data = json.loads(path.read_text("utf-8"))
         codes = data["exit_code_by_key"]
-        data["exit_code_by_key"] = {name: code if code in KILLED else None for name, code in codes.items()}
+        data["exit_code_by_key"] = {
+            name: None if KILLED.get(code, "timeout") == "timeout" else code for name, code in codes.items()
+        }
         path.write_text(json.dumps(data, indent=4), "utf-8")
     stamp.write_text(digest.hexdigest(), "ascii")
 
@@ -193,32 +204,38 @@ def metadata(folder: Path) -> list[Path]:
 def read_verdicts(folder: Path) -> Verdicts:
     """Sort every mutant of a package into killed, survived and unchecked."""
     killed: Counter[str] = Counter()
-    survived, unchecked = {}, 0
+    hung, survived, unchecked = [], {}, 0
     forget_what_was_cut_off(folder)
     for path in metadata(folder):
         for name, code in json.loads(path.read_text("utf-8"))["exit_code_by_key"].items():
             if code in KILLED:
                 killed[KILLED[code]] += 1
+                if KILLED[code] == "timeout":
+                    hung.append(name)
             elif code in SURVIVED:
                 survived[name] = SURVIVED[code]
             else:
                 unchecked += 1
-    return Verdicts(killed=killed, survived=survived, unchecked=unchecked)
+    return Verdicts(killed=killed, hung=hung, survived=survived, unchecked=unchecked)
 
 
 def list_survivors(folder: Path, verdicts: Verdicts) -> None:
-    """Print each survivor's name, whether a test reached it, and its change."""
-    command = [sys.executable, "-c", SHOW, *verdicts.survived]
+    """Print the name and the change of each survivor, and of each that hung: is it an endless loop, or was it slow?"""
+    named = {name: f"survived ({how})" for name, how in verdicts.survived.items()} | dict.fromkeys(
+        verdicts.hung, "hung"
+    )
+    command = [sys.executable, "-c", SHOW, *named]
     shown = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
-    for name, difference in zip(verdicts.survived, shown.split("\0"), strict=False):
+    for name, difference in zip(named, shown.split("\0"), strict=False):
         marks = [line for line in difference.splitlines() if line[:1] in "+-" and line[:3] not in {"+++", "---"}]
-        print(f"survived ({verdicts.survived[name]}): {name}", *(f"    {line}" for line in marks), sep="\n")
+        print(f"{named[name]}: {name}", *(f"    {line}" for line in marks), sep="\n")
 
 
 def summary(verdicts: dict[str, Verdicts]) -> dict[str, object]:
     """Return the last line's figures: over all packages, then by package."""
     total = Verdicts(
         killed=sum((found.killed for found in verdicts.values()), Counter()),
+        hung=[name for found in verdicts.values() for name in found.hung],
         survived={name: how for found in verdicts.values() for name, how in found.survived.items()},
         unchecked=sum(found.unchecked for found in verdicts.values()),
     )

@@ -130,6 +130,7 @@ def test_two_authorities_are_one_too_many(pem):
     [
         {"legal_name": "San Diego Police " + "x" * 103},
         {"legal_name": "McIntosh County Police"},
+        {"legal_name": "Bay Police"},  # a word of three letters is one
         {"legal_name": "MacIntyre County Police"},
         {"legal_name": "Route 101 Patrol Authority"},
         {"legal_name": "USS Midway Harbor Police"},  # no word boundary after the second letter
@@ -140,7 +141,7 @@ def test_two_authorities_are_one_too_many(pem):
         {"endpoint": {"network": "2001:db8::/64"}},
         {"endpoint": {"network": "fe80::1"}},
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_what_only_looks_like_a_fault_is_taken(pem, changed):
     assert to_agency(entry(pem, **changed), HOME)

@@ -300,3 +300,16 @@ def test_a_rule_may_keep_as_long_as_the_cap_and_from_one_second():
 def test_non_hits_without_a_rule_for_hits_are_kept_up_to_the_cap():
     rest = RuleEntry(**RULE | {"trigger": Trigger.NON_HIT, "retention_s": 60 * DAY_SECONDS})
     assert len(rules(RulesFile(purposes=["p"], rules=[rest]), demo=False)) == 1
+
+
+def test_a_profile_caps_hits_and_the_rest_each_by_its_own_clock():
+    def of(trigger: Trigger, seconds: int) -> int:
+        entry = RuleEntry(**RULE | {"trigger": trigger, "retention_s": seconds})
+        return len(rules(RulesFile(purposes=["p"], rules=[entry], retention_profile=Profile.NEW_HAMPSHIRE), demo=False))
+
+    assert of(Trigger.HIT, 60 * DAY_SECONDS) == of(Trigger.NON_HIT, 180) == 1
+    with says(
+        "rules.json: rule hits: over-the-profile: a retention of 181 s; the profile new-hampshire allows 180 s for"
+        f" {Trigger.NON_HIT}"
+    ):
+        of(Trigger.NON_HIT, 181)

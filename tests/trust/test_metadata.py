@@ -424,3 +424,62 @@ def test_metadata_that_tuf_refuses_for_another_reason_is_named_so():
     assert (error.reason, str(error)) == ("metadata", "x.json is refused: why")
     expired = metadata.refused("x.json", ExpiredMetadataError("why"))
     assert str(expired) == "x.json is expired by node time (why); install a newly published bundle"
+
+
+SQUARE = [{"latitude_deg": one, "longitude_deg": other} for one, other in ((32, -117), (32, -116.99), (32.01, -117))]
+SCHOOL = {"shape": "polygon", "name": "School", "kind": "school", "source": "the district", "corners": SQUARE}
+
+
+def test_a_bundle_may_say_where_no_node_reads_and_what_the_usage_policy_is(custody, installed):
+    forged = Forge(custody)
+    forged.target("operator", "places.json", json.dumps({"format": 1, "places": [SCHOOL]}).encode())
+    forged.target("operator", "policy.json", b'{"format":1,"purposes":"stolen vehicles"}')
+    bundle = take(custody, installed)
+    assert [place.name for place in bundle.places] == ["School"]
+    assert bundle.policy.purposes == "stolen vehicles"
+    assert load_bundle(installed, NOW_NS) == bundle
+
+
+@pytest.mark.parametrize(
+    ("role", "name"),
+    [("registry", "registry.json"), *(("operator", name) for name in (
+        "allowlist.json", "rules.json", "nodes.json", "policy.json", "places.json", "models.json",
+    ))],
+)  # fmt: skip
+def test_a_signed_file_that_is_none_is_named_in_the_refusal(custody, installed, role, name):
+    Forge(custody).target(role, name, b"{}" if name in {"registry.json", "models.json"} else b"[]")
+    with pytest.raises(NamedTrustError, match=rf"^{name} is not what it should be: .") as caught:
+        take(custody, installed)
+    assert caught.value.reason == "contents"
+
+
+def test_an_installation_returns_the_nodes_own_hot_list_also_where_it_is_there_already(custody, installed):
+    provision.enrol(custody, forge.enrolment()[0], now_s=NOW_S)
+    provision.set_hot_list(custody, forge.hot_list("7ABC123"), now_s=NOW_S)
+    forge.published(custody)
+    first, again = (install_bundle(custody / "bundle", installed, NOW_NS, pseudonym=PSEUDONYM) for _ in range(2))
+    assert first == again
+    assert first.hot_list_sealed is not None
+
+
+def test_after_crashes_the_last_root_under_which_the_old_bundle_holds_is_found(custody, installed):
+    make_next_root(custody, 2)
+    old = take(custody, installed)
+    for version in (3, 4):
+        shutil.rmtree(custody / "online")
+        provision.make_role_key(custody / "online")
+        make_next_root(custody, version)
+        shutil.copy(custody / "bundle" / f"{version}.root.json", installed / f"{version}.root.json")
+        found = load_bundle(installed, NOW_NS)
+        assert (found.version, found.root_version) == (old.version, 2)
+    (installed / "timestamp.json").write_bytes(json.dumps(without_signatures(installed / "timestamp.json")).encode())
+    with pytest.raises(NamedTrustError, match=r"^timestamp\.json is not signed by the keys that may sign it") as caught:
+        load_bundle(installed, NOW_NS)
+    assert caught.value.reason == "not-signed"
+
+
+def without_signatures(path):
+    document = json.loads(path.read_bytes())
+    for signature in document["signatures"]:
+        signature["sig"] = "00" * 64
+    return document

@@ -28,7 +28,7 @@ DEBIAN = (
 )  # fmt: skip
 PICAMERA2 = "picamera2==0.3.38"
 NEEDED = {"mmdebstrap": "mmdebstrap", "chroot": "coreutils", "unshare": "util-linux"}
-SECONDS, PLATES, SEED = 8.0, 4, 11
+SECONDS, PLATES, SEED = 4.0, 2, 11
 CONFIG = """%YAML 1.1
 ---
 "Virtual0":
