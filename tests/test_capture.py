@@ -401,7 +401,7 @@ def test_a_quarantined_clock_stops_capture_with_a_row(tmp_path):
     assert node.opened() == []
 
 
-def test_a_file_ahead_of_node_time_is_kept_no_longer_for_that(tmp_path):
+def test_a_file_ahead_of_node_time_was_captured_now_and_is_kept_no_longer_for_that(tmp_path):
     class Standing(SimulatedClock):
         def advance_to(self, now_ns):
             """The file is processed in no time."""
@@ -409,7 +409,8 @@ def test_a_file_ahead_of_node_time_is_kept_no_longer_for_that(tmp_path):
     node = Node(tmp_path, make_clock=lambda: Standing(START_NS), terms=lambda: terms(rule(retention_s=1200)))
     node.run(film().feed())
     facts = node.opened()
-    assert facts[-1].first_captured_ns > START_NS + 3_000_000_000
+    assert {f.last_captured_ns for f in facts} == {START_NS}
+    assert [row.fields["captured_s"] for row in node.rows("capture.sealed")] == [NOW_S] * len(facts)
     assert all(f.keep_until_s <= NOW_S + 1200 for f in facts)
 
 

@@ -133,6 +133,8 @@ def open_held(
     held, signer = read_hold(read_bounded(folder / "hold.txt", MAX_HOLD_BYTES))
     if signer not in bundle.hold_keys:
         raise TrustError(f"unknown-signer: {signer.hex()} is no hold key of the published bundle; see `hold allow`")
+    if case != held.case:
+        raise ConfigError(f"--case {case}: this hold is of case {held.case}, and opens for no other")
     agency_folder(custody, agency)
     inbox = Inbox(folder)
     files = inbox.files()

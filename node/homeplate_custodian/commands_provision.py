@@ -21,8 +21,7 @@ from homeplate.store.cosignatures import read_verifier_key
 from homeplate.trust.bundle import Bundle
 from homeplate.trust.enrolment import MAX_REQUEST_BYTES, fingerprint, read_request
 from homeplate.trust.files import read_bounded, write_durably
-from homeplate.trust.hotlist import State
-from homeplate.trust.schema import Name
+from homeplate.trust.hotlist import ListName, State
 from homeplate_custodian import provision
 from homeplate_custodian.authority import issue_server, spki_pin
 from homeplate_custodian.keyring import make_role_key
@@ -354,7 +353,7 @@ def _terms(rest: str) -> HotListTerms:
     state, kind, name, purpose, last_day = (part.strip() for part in rest.split(","))
     end = datetime.combine(date.fromisoformat(last_day) + timedelta(days=1), time(), tzinfo=UTC)
     return HotListTerms(
-        list_name=msgspec.convert(name, Name),
+        list_name=msgspec.convert(name, ListName),
         purpose=HotListPurpose(purpose),
         state=msgspec.convert(state, State),
         kind=PlateKind(kind),

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from homeplate.domain.agency import Grant
+from homeplate.domain.hold import HOLD_CAP_S
 from homeplate.domain.profiles import CAPS
 from homeplate.domain.record import DAY_SECONDS
 from homeplate.domain.rules import Rule
 from homeplate.policy.usage import PARTS
 from homeplate.trust.bundle import Bundle
+from homeplate.trust.hotlist import MAX_AGE_S
 
 TITLE = "Usage and privacy policy of the licence plate reader"
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|&~])")
@@ -36,7 +38,7 @@ def sections(bundle: Bundle) -> list[Section]:
     enforced = {
         "A": [f"Authorised purpose: {purpose}" for purpose in bundle.purposes],
         "B": [],
-        "C": ["Every disclosure and every refusal is a row of the node's ledger."],
+        "C": ["Every disclosure and every refusal is a row of the node's ledger.", *_witnesses(bundle)],
         "D": [
             *([_recipient(bundle, grant) for grant in bundle.allowlist] or ["Nothing is shared with anybody."]),
             _recovery(bundle),
@@ -78,9 +80,26 @@ def _recovery(bundle: Bundle) -> str:
     return f"Recovery recipient, who may hold sealed copies of agencies' private keys: {bundle.recovery}"
 
 
+def _witnesses(bundle: Bundle) -> list[str]:
+    if not bundle.witnesses:
+        return ["Nobody outside the operator cosigns the ledgers."]
+    return [f"Witness who cosigns the ledgers: {witness.name}" for witness in bundle.witnesses]
+
+
+def _holds(bundle: Bundle) -> str:
+    if not bundle.hold_keys:
+        return "Nobody can hold records as evidence past these times."
+    return (
+        f"Records may be held as evidence for a case, {_lasting(HOLD_CAP_S)} at most, by"
+        f" {len(bundle.hold_keys)} key(s) that the operator authorised."
+    )
+
+
 def _retention(bundle: Bundle) -> list[str]:
     lines = [_rule(rule) for rule in bundle.rules]
     lines.append("A passage that no rule keeps is counted, and nothing of it is kept.")
+    lines.append(f"A hot list stands for {_lasting(MAX_AGE_S)} at most, and each of its entries has an end of its own.")
+    lines.append(_holds(bundle))
     if bundle.retention_profile is not None:
         lines.append(f"Retention is capped by {CAPS[bundle.retention_profile].source}.")
     if bundle.retention_reviewed_on:

@@ -621,8 +621,12 @@ def set_hot_list(custody: Path, entries: Iterable[HotListEntry], *, now_s: int, 
     """Replace the hot list's draft; `publish_bundle` seals it to every node that counts.
 
     Raises:
+        ConfigError: where an entry's last day is over.
         TrustError: where it would stand for longer than a list may, or is too long.
     """
+    entries = list(entries)
+    if over := sum(entry.terms.expires_s <= now_s for entry in entries):
+        raise ConfigError(f"the last day of {over} of {len(entries)} entries is over; take them out, then try again")
     data = encode_hot_list(entries, issued_s=now_s, expires_s=now_s + valid_s)
     parse_hot_list(data, now_s)
     write_durably(custody / OPERATOR / HOT_LIST_FILE, data, mode=0o600)

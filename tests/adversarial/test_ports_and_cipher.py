@@ -82,7 +82,7 @@ def server_hello(body):
     return version, suite_
 
 
-def test_on_the_wire_a_delivery_is_tls_13_with_aes_of_256_bits_and_nothing_of_it_is_in_clear(site):
+def test_cjis_5_10_1_2_on_the_wire_a_delivery_is_tls_13_with_aes_of_256_bits_and_nothing_of_it_is_in_clear(site):
     estate = families.spoiled(site)
     with recorded(site) as said:
         families.expect(site.run(estate), confirmed=1)

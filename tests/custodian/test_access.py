@@ -59,7 +59,7 @@ def desk(tmp_path):
     return Desk(tmp_path)
 
 
-def test_the_access_record_has_the_laws_five_fields_and_the_case(desk):
+def test_civil_code_1798_90_52_the_access_record_has_the_laws_five_fields_and_the_case(desk):
     (record_id,) = desk.keep(PLATE)
     desk.open()
     opened, shown = desk.rows()

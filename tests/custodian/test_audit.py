@@ -75,7 +75,7 @@ def test_a_seed_that_is_none_is_refused(seed):
         draw([], seed, 1)
 
 
-def test_an_audit_is_overdue_once_an_access_has_waited_too_long(tmp_path):
+def test_civil_code_1798_90_53_an_audit_is_overdue_once_an_access_has_waited_too_long(tmp_path):
     rows = [line.row for line in log_of(tmp_path, 3, done=(1,))]
     second_s = NOW_S + 2 * DAY_S
     found = standing(rows, second_s + 90 * DAY_S - 1, every_days=90)

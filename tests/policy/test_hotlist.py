@@ -76,7 +76,7 @@ def test_the_same_text_on_another_states_plate_is_near_only():
     assert kind("7ABC123", "7ABC123", state="US-NV") is HitKind.NEAR
 
 
-def test_an_entry_and_a_list_end_in_the_second_in_which_they_expire():
+def test_auditor_34_and_57_an_entry_and_a_list_end_in_the_second_in_which_they_expire():
     assert kind("7ABC123", "7ABC123", now_s=NOW_S) is HitKind.EXACT
     assert kind("7ABC123", "7ABC123", now_s=NOW_S + 1) is None
     assert kind("7A8C123", "7ABC123", now_s=NOW_S + 1) is None

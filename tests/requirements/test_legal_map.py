@@ -36,6 +36,14 @@ def test_each_duty_has_one_row(duty):
     assert len(named) == 1, f"docs/legal-map.md has {len(named)} rows for {duty}"
 
 
+@pytest.mark.parametrize("duty", DUTIES)
+def test_each_duty_has_a_test_that_bears_its_name(duty):
+    law = "cjis" if duty.startswith("CJIS") else "auditor" if duty.startswith("Auditor") else "code"
+    numbers = "_".join(re.findall(r"\d+|\([a-z]\)", duty)).replace("(", "").replace(")", "")
+    bearing = re.compile(rf"test_(\w+_)?{law}_{numbers.replace('_', '_(and_)?')}_")
+    assert [name for name in names_of_tests() if bearing.match(name)], f"no test bears the name of {duty}"
+
+
 @pytest.mark.parametrize("row", ROWS, ids=[row[0].split(":")[0] for row in ROWS])
 def test_each_row_says_a_behaviour_and_names_tests_that_exist(row):
     section, behaviour, shown = row

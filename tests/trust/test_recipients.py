@@ -140,7 +140,7 @@ def test_initials_alone_name_nobody(pem, name):
     assert code(pem, legal_name=name) == "initials"
 
 
-def test_a_need_that_is_over_is_refused_from_its_own_second_on(pem):
+def test_auditor_31_and_32_a_need_that_is_over_is_refused_from_its_own_second_on(pem):
     assert judged(pem, now_s=NOW_S + 9).allowed
     assert code(pem, now_s=NOW_S + 10) == "grant-expired"
 

@@ -8,7 +8,7 @@ again. What no rule keeps is counted by the caller, and never sealed or written.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -240,6 +240,7 @@ class Committer:
         if key in self._committed:
             return Outcome.ALREADY_SEALED
         now_ns = self._clock.now_ns()
+        passage = _in_time(passage, now_ns)
         try:
             terms = self._terms()
         except TrustError as error:
@@ -284,7 +285,7 @@ class Committer:
         self, passage: Passage, key: PassageKey, dispositions: Sequence[Disposition], known: Recipients, now_s: int
     ) -> None:
         # What an evidence hold goes by; the records themselves tell nobody here when and where they were captured.
-        captured_s = min(passage.first_captured_ns // NANOSECONDS, now_s)
+        captured_s = passage.first_captured_ns // NANOSECONDS
         wanted = any(Part.CROP in disposition.parts for disposition in dispositions)
         jpeg = encode_crop(passage.crop) if wanted and passage.crop is not None else None
         sequences, staged = Counter(self._sequences), list[_Staged]()
@@ -350,6 +351,16 @@ class Committer:
         return RecordId(self._random_bytes(RECORD_ID_BYTES))
 
 
+def _in_time(passage: Passage, now_ns: int) -> Passage:
+    """Return the passage captured now at the latest.
+
+    A file may run ahead of node time: what is kept of it must not live longer for that, and record, ledger and evidence
+    holds must name one time.
+    """
+    first_ns, last_ns = min(passage.first_captured_ns, now_ns), min(passage.last_captured_ns, now_ns)
+    return replace(passage, first_captured_ns=first_ns, last_captured_ns=last_ns)
+
+
 def _decision(terms: Terms, passage: Passage, now_ns: int) -> Decision:
     now_s = now_ns // NANOSECONDS
     return decide(
@@ -358,8 +369,7 @@ def _decision(terms: Terms, passage: Passage, now_ns: int) -> Decision:
         recipients=terms.recipients,
         hit=_hit(terms.hot_list, passage, now_s),
         camera=passage.source,
-        # A file may run ahead of node time; what is kept of it must not live longer for that.
-        captured_s=min(passage.first_captured_ns, now_ns) // NANOSECONDS,
+        captured_s=passage.first_captured_ns // NANOSECONDS,
         now_s=now_s,
         demo=terms.demo,
     )

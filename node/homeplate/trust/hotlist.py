@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from homeplate.domain.agency import Jurisdiction
 from homeplate.domain.hotlist import (
     CHARACTER_BITS,
     FOLDED_VALUES,
@@ -26,7 +27,7 @@ from homeplate.domain.hotlist import (
 from homeplate.domain.plate import ALPHABET
 from homeplate.domain.record import DAY_SECONDS
 from homeplate.errors import TrustError
-from homeplate.trust.schema import Entry, Name, Seconds
+from homeplate.trust.schema import Entry, Seconds
 
 MAX_AGE_S = 31 * DAY_SECONDS
 """The longest that a list may stand without being signed anew (State Auditor 2019-118, recommendations 34 and 57)."""
@@ -34,6 +35,12 @@ MAX_AGE_S = 31 * DAY_SECONDS
 MAX_ENTRIES = 1_000_000
 MAX_GROUPS = 1536
 """With `MAX_ENTRIES` the most that fits into 8 MiB, the largest size of a sealed list that a bundle takes."""
+
+MAX_LISTS = 16
+"""Names of lists that one hot list may bear: enough for whoever keeps lists, too few to say something of each plate."""
+
+_STATES = {*Jurisdiction, "US-AS", "US-GU", "US-MP", "US-PR", "US-VI"}
+"""Of the United States: states, the district and the territories, which issue plates (ISO 3166-2)."""
 
 _CODE_BYTES = 8
 _PLACE_MASK = (1 << CHARACTER_BITS) - 1
@@ -43,13 +50,16 @@ _NOT_A_LIST = (
     " nothing else; sign it anew"
 )
 
+ListName = Annotated[str, msgspec.Meta(pattern=r"^[a-z]{1,16}(-[a-z]{1,16}){0,2}\Z")]
+"""Whose list it is: up to three words and no digits, so that no birth date or case can be written there."""
+
 State = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{2}-[A-Z0-9]{1,3}\Z")]
 
 
 class HotListGroup(Entry, frozen=True, kw_only=True):
     """What so many entries (`count`) say beside their plates."""
 
-    list: Name
+    list: ListName
     purpose: HotListPurpose
     state: State
     kind: PlateKind
@@ -79,6 +89,7 @@ def encode_hot_list(entries: Iterable[HotListEntry], *, issued_s: int, expires_s
         column = [code for _, code in members]
         groups.append(_group(terms, len(column)))
         codes += column
+    _check_terms([group.list for group in groups], [group.state for group in groups])
     if len(codes) > MAX_ENTRIES or len(groups) > MAX_GROUPS:
         raise TrustError(
             f"the hot list has {len(codes)} entries that say {len(groups)} different things beside their plates; at"
@@ -157,10 +168,24 @@ def _header(opened: bytes) -> tuple[HotListFile, int]:
         canonical = msgspec.json.encode(file, order="sorted")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise TrustError(_NOT_A_LIST) from None
+    _check_terms([group.list for group in file.groups], [group.state for group in file.groups])
     terms = [_terms(group) for group in file.groups]
     if canonical != encoded or any(one >= other for one, other in pairwise(terms)):
         raise TrustError(_NOT_A_LIST)
     return file, 4 + length
+
+
+def _check_terms(names: Iterable[str], states: Iterable[str]) -> None:
+    """Refuse more lists than `MAX_LISTS`, and a state of the United States that there is none of.
+
+    Raises:
+        TrustError: names the bound or the state.
+    """
+    if len(set(names)) > MAX_LISTS:
+        raise TrustError(f"the hot list names more than {MAX_LISTS} lists; a list's name says who keeps it, no more")
+    for state in set(states):
+        if state.startswith("US-") and state not in _STATES:
+            raise TrustError(f"the hot list names {state}, which is no state; write a state as US-CA")
 
 
 def _terms(group: HotListGroup) -> HotListTerms:
