@@ -1,5 +1,5 @@
 # One-line aliases of tools/do.py, which works without make; bench-peer needs the set-up alone.
-.PHONY: setup check test demo bench-peer adversarial bench-hotlist fuzz mutation device-camera device-v4l2
+.PHONY: setup check test demo bench-peer adversarial bench-hotlist fuzz mutation device-camera device-v4l2 device-boot device-boot-full
 setup: ; python3 tools/do.py setup
 check: ; python3 tools/do.py check
 test: ; python3 tools/do.py test
@@ -11,3 +11,5 @@ fuzz: setup ; .venv/bin/python -m tools.fuzz --setup
 mutation: setup ; .venv/bin/python -m tools.mutation
 device-camera: setup ; .venv/bin/python -m tools.device.camera
 device-v4l2: setup ; .venv/bin/python -m tools.device.v4l2
+device-boot: setup ; .venv/bin/python -m tools.device.boot
+device-boot-full: setup ; .venv/bin/python -m tools.device.boot --full

@@ -88,6 +88,7 @@ NOT_SETTINGS = {
     "homeplate_board.py",
     "__init__.py",
     "homeplate-power.service",
+    "50-jetson.conf",
 }
 """Files that other tests read: the configuration, the units."""
 SECTION = re.compile(r"\[(Manager|Main|Journal|all)\]")

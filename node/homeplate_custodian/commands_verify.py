@@ -35,7 +35,7 @@ def bundle_options(command: Callable[..., None]) -> Callable[..., None]:
 @bundle_options
 @click.option("--known", type=_folder, multiple=True, help="Checkpoints seen before; shows logs that were set back.")
 @click.option("--archive", "archives", type=_folder, multiple=True, help="A folder of archived segments.")
-@click.option("--partial", is_flag=True, help="Archived segments may be missing: verify what is here.")
+@click.option("--partial", is_flag=True, help="Archived segments or whole logs may be missing: verify what is here.")
 @click.option("--certificates", type=_folder, help="Purge certificates to hold against the purge log.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON line.")
 def verify(
@@ -93,13 +93,18 @@ def _print_json(report: Report) -> None:
         }
         for log in report.logs
     }
-    click.echo(json.dumps({"node": report.node, "ok": report.ok, "logs": logs}, sort_keys=True))
+    said = {"node": report.node, "ok": report.ok, "logs": logs, "absent": sorted(report.absent)}
+    click.echo(json.dumps(said, sort_keys=True))
 
 
 def _print_lines(report: Report) -> None:
     click.echo(f"node {report.node}")
     for log in report.logs:
         click.echo(f"{log.name}: {_line(log)}")
+    named_bad = {log.name for log in report.logs if log.bad}
+    for name, why in sorted(report.absent.items()):
+        if name not in named_bad:
+            click.echo(f"note: {name}: no log is here, nothing of it was verified{f': {why}' if why else ''}")
 
 
 def _line(log: LogReport) -> str:

@@ -4,10 +4,11 @@ Who signs for a node is the bundle's `nodes` alone. The answer names the first b
 rewritten with fresh hashes, the first row that no good signature vouches for any more. Rows after the last checkpoint
 are checked among themselves and reported as unsigned; an earlier copy of the checkpoints (`known`, a witness's own for
 one) shows that a log was set back together with its checkpoints, or forked. Rows that were archived belong to the log:
-where their segments are not given, the first of them is bad.
+where their segments are not given, the first of them is bad. A log that a node always has, and that is not here at all,
+is named: as missing where other logs speak of it, else as not verified (`expected`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from homeplate.store.checkpoints import Checkpoint, checkpoint_files, origin_of,
 from homeplate.store.cosignatures import cosignatures
 from homeplate.store.reading import SEGMENT, Scan, log_name, scan
 from homeplate.store.rows import AnyLine, BadRow, Line
+from homeplate_custodian.expected import NODE_LOGS, Signs
 
 LOG_SUFFIX = ".log"
 EXPORT_SUFFIX = ".export"
@@ -55,10 +57,16 @@ class LogReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What verifying a folder showed: the node's pseudonym (hexadecimal), and its logs by name."""
+    """What verifying a folder showed: the node's pseudonym (hexadecimal), and its logs by name.
+
+    Attributes:
+        absent: of the logs that a node always has those that are not here, each with why it must exist ("": nothing
+            says that it does). Nothing of them was verified.
+    """
 
     node: str
     logs: tuple[LogReport, ...]
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -86,7 +94,8 @@ class Evidence:
         certificates: folder of purge certificates to compare with the purge log.
         archives: folders of archived segments.
         witnesses: those that the registry names.
-        partial: True where archived segments may be missing.
+        partial: True where archived segments and whole logs may be missing.
+        expected: logs that are named where they are not here.
     """
 
     known: Sequence[Path] = ()
@@ -94,6 +103,7 @@ class Evidence:
     archives: Sequence[Path] = ()
     witnesses: Sequence[Witness] = ()
     partial: bool = False
+    expected: Sequence[str] = NODE_LOGS
 
 
 def verify_ledger(
@@ -120,8 +130,25 @@ def verify_ledger(
     places = _places(folder, held)
     names = _names(folder, places)
     node = _node(places, names, nodes)
-    reports = tuple(_verify_log(folder, name, node, held, partial(visit, name)) for name in names)
-    return Report(node=node.pseudonym.hex(), logs=reports)
+    signs = Signs()
+
+    def see(name: str, line: AnyLine) -> None:
+        signs.visit(name, line)
+        visit(name, line)
+
+    reports = [_verify_log(folder, name, node, held, partial(see, name)) for name in names]
+    here = {report.name for report in reports if report.rows or report.bad}
+    missing = signs.missing(here) if held.expected else {}
+    absent = dict.fromkeys((name for name in held.expected if name not in here), "") | missing
+    if not held.partial:
+        reports = [report for report in reports if report.name not in missing]
+        reports += [_missing(name, why) for name, why in missing.items()]
+    return Report(node=node.pseudonym.hex(), logs=tuple(sorted(reports, key=lambda one: one.name)), absent=absent)
+
+
+def _missing(name: str, why: str) -> LogReport:
+    reason = f"the whole log is missing: {why}; bring it from the node's ledger folder, or judge without it (--partial)"
+    return LogReport(name=name, rows=0, signed=0, withheld=0, bad=BadRow(number=1, reason=reason))
 
 
 def _places(folder: Path, held: Evidence) -> list[Path]:

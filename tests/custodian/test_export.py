@@ -37,6 +37,10 @@ def node(tmp_path, monkeypatch):
     with monkeypatch.context() as then:
         then.setattr(stage, "now_s", lambda: WallClock().now_ns() // NANOSECONDS - 2 * DAY_SECONDS)
         built = stage.build(tmp_path / "stage")
+    built.paths.log("bundle").unlink()  # the stage installed its bundle today
+    for name, event in (("bundle", "bundle.installed"), ("uplink", "uplink.started"), ("purge", "purge.done")):
+        with MerkleLog(built.paths.log(name), SimulatedClock((PASSED_S - 60) * NANOSECONDS)) as log:
+            log.append(event)
     with MerkleLog(built.paths.log("capture"), SimulatedClock(PASSED_S * NANOSECONDS)) as log:
         rows_of_a_day(log)
     with MerkleLog(built.paths.log("capture"), WallClock()) as log:

@@ -218,6 +218,80 @@ def test_an_export_that_withholds_rows_verifies_and_a_false_one_does_not(ledgers
     assert ledgers.bad().number == 5
 
 
+def append(ledgers, name, *rows):
+    with MerkleLog(ledgers.path(name), ledgers.clock) as log:
+        for event, fields in rows:
+            log.append(event, **fields)
+    ledgers.sign(name)
+
+
+def take_away(ledgers, name):
+    """Remove a log and every checkpoint of it: nothing of itself is left."""
+    ledgers.path(name).unlink()
+    for note in ledgers.checkpoints.glob(f"{name}-*"):
+        note.unlink()
+
+
+SEALED_FOR = ("capture.sealed", {"storages": "local,outgoing", "recipients": "a,b"})
+
+
+@pytest.mark.parametrize(
+    ("gone", "speaks", "row", "why"),
+    [
+        ("uplink", "capture", SEALED_FOR, "sealed for recipients"),
+        ("capture", "uplink", ("delivery.intended", {"record": "r"}), "uplink log speaks"),
+        ("capture", "purge", ("purge.done", {"keys_destroyed": 1, "local_files": 0}), "records were destroyed"),
+        ("hold", "purge", ("purge.done", {"keys_destroyed": 0, "holds": 1}), "evidence holds"),
+        ("bundle", "capture", ("capture.started", {}), "a bundle was in force"),
+    ],
+)
+def test_a_log_removed_with_its_checkpoints_is_named(ledgers, gone, speaks, row, why):
+    for name in ("bundle", "hold", gone):
+        append(ledgers, name, ("bundle.started", {}))
+    append(ledgers, speaks, row)
+    assert ledgers.verify().ok
+    take_away(ledgers, gone)
+    report = ledgers.verify()
+    assert not report.ok
+    (bad,) = [log.bad for log in report.logs if log.bad]
+    assert ledgers.bad(gone) == bad
+    assert bad.number == 1
+    assert "the whole log is missing" in bad.reason
+    assert why in bad.reason
+    partial = ledgers.verify(partial=True)
+    assert partial.ok
+    assert why in partial.absent[gone]
+
+
+def test_an_empty_log_without_a_checkpoint_stands_for_none(ledgers):
+    append(ledgers, "capture", SEALED_FOR)
+    append(ledgers, "bundle", ("bundle.installed", {}))
+    take_away(ledgers, "uplink")
+    ledgers.path("uplink").touch()
+    assert "sealed for recipients" in ledgers.bad("uplink").reason
+
+
+def test_a_purge_that_never_ran_is_missing_once_rows_of_more_than_a_day_are_there(ledgers):
+    sealed = ("capture.sealed", {"storages": "local"})
+    append(ledgers, "bundle", ("bundle.installed", {}))
+    append(ledgers, "capture", sealed)
+    ledgers.clock.advance_to((NOW_S + 86_400) * NANOSECONDS)
+    append(ledgers, "capture", sealed)
+    later = [ledgers.node(not_after_s=NOW_S + 10**6)]
+    assert ledgers.verify(nodes=later).ok
+    ledgers.clock.advance_to((NOW_S + 86_401) * NANOSECONDS)
+    append(ledgers, "capture", sealed)
+    assert "a purge runs each minute" in ledgers.bad("purge", nodes=later).reason
+    append(ledgers, "purge", ("purge.done", {"keys_destroyed": 0}))
+    assert ledgers.verify(nodes=later).ok
+
+
+def test_logs_that_no_row_speaks_of_are_named_as_not_verified_and_no_more(ledgers):
+    report = ledgers.verify()
+    assert report.ok
+    assert report.absent == {"bundle": "", "purge": ""}
+
+
 @pytest.fixture
 def purged(tmp_path):
     """A node that purged once; its certificates beside its ledger."""
@@ -307,7 +381,10 @@ def test_the_command_takes_the_nodes_from_the_custody_or_from_a_bundle_under_a_r
     done = run(ledgers.folder, "--custody", custody)
     assert (done.exit_code, done.output) == (
         0,
-        f"node {PSEUDONYM.hex()}\ncapture: 3 rows are good, no witness has seen it\n",
+        f"node {PSEUDONYM.hex()}\ncapture: 3 rows are good, no witness has seen it\n"
+        + "".join(
+            f"note: {name}: no log is here, nothing of it was verified\n" for name in ("bundle", "purge", "uplink")
+        ),
     )
     ledgers.write("capture", 2)
     done = run(ledgers.folder, "--bundle", custody / "bundle", "--root", custody / "root.json", "--json")

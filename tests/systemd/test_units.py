@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from homeplate.clock import NANOSECONDS, RESERVE_NS
 from homeplate.trust.bundle import load_bundle
 from homeplate_custodian import provision
 from tools import stage
@@ -218,3 +219,100 @@ def test_the_bundle_service_makes_no_call_for_which_its_unit_would_end_it(simula
     assert filters == ["@system-service", "~@privileged"]
     assert made - calls_of("@system-service") == set()
     assert made & calls_of("@privileged") == set()
+
+
+def lines_of(path):
+    return path.read_text().splitlines()
+
+
+def of_the_project(suffix=".service"):
+    return [path for path in UNITS if path.suffix == suffix]
+
+
+def test_uplink_and_the_grabber_alone_have_a_network_and_nothing_opens_what_their_units_close():
+    with_network = {path.name for path in of_the_project() if "PrivateNetwork=yes" not in lines_of(path)}
+    assert with_network == {"homeplate-uplink.service", "homeplate-grabber@.service", "homeplate-egress.service"}
+    assert "RestrictAddressFamilies=AF_UNIX AF_NETLINK" in lines_of(FOLDER / "homeplate-egress.service")
+    for path in of_the_project():
+        assert not any(line.startswith("IPAddressAllow=") for line in lines_of(path)), path.name
+    for name in ("homeplate-uplink.service", "homeplate-grabber@.service"):
+        lines = lines_of(FOLDER / name)
+        assert {"IPAddressDeny=any", "SocketBindDeny=any"} <= set(lines)
+        filters = [line for line in lines if line.startswith("SystemCallFilter=")]
+        # The first one decides whether the list allows or forbids.
+        assert filters[0] == "SystemCallFilter=@system-service"
+        assert "SystemCallFilter=~bind:EPERM listen:EPERM accept:EPERM accept4:EPERM" in filters
+
+
+def test_no_unit_leaves_a_core_or_swaps_and_each_has_a_bound_on_its_memory():
+    for path in of_the_project():
+        if path.name != "homeplate-egress.service":
+            assert {"LimitCORE=0", "MemorySwapMax=0"} <= set(lines_of(path)), path.name
+        if path.name.removeprefix("homeplate-").split(".")[0] not in {"egress", "prepare"}:
+            assert any(line.startswith("MemoryMax=") for line in lines_of(path)), path.name
+
+
+def test_the_target_starts_every_unit_but_the_grabber_and_what_timers_start():
+    lines = lines_of(FOLDER / "homeplate.target")
+    wanted = {word for line in lines if line.startswith("Wants=") for word in line.split("=")[1].split()}
+    others = {"homeplate-grabber@.service", "homeplate-signer.service", "homeplate.target"}
+    assert wanted == {path.name for path in UNITS} - others
+    for path in UNITS:
+        assert path.name == "homeplate.target" or "PartOf=homeplate.target" in lines_of(path), path.name
+
+
+def test_purge_comes_before_what_reads_and_sends_and_again_within_the_reserve_of_the_clock():
+    assert "Before=homeplate-capture.service homeplate-uplink.service" in lines_of(FOLDER / "homeplate-purge.service")
+    (period,) = [line for line in lines_of(FOLDER / "homeplate-purge.timer") if line.startswith("OnUnitActiveSec=")]
+    assert period == "OnUnitActiveSec=60s"
+    assert RESERVE_NS == 90 * NANOSECONDS
+
+
+def test_the_sandbox_names_every_secret_that_is_not_its_own():
+    own = {
+        "capture": {"keys/capture", "slots", "spool"},
+        "uplink": {"keys/uplink", "slots", "spool", "uplink", "inbox"},
+        "purge": {"slots", "spool", "held"},
+        "signer": {"keys/ledger"},
+        "grabber@": set(),
+    }
+    every = {"credentials", "keys/capture", "keys/uplink", "keys/ledger", "slots", "spool", "held", "uplink", "inbox"}
+    for name, mine in own.items():
+        lines = lines_of(FOLDER / f"homeplate-{name}.service")
+        hidden = {
+            word for line in lines if line.startswith("InaccessiblePaths=") for word in line.split("=")[1].split()
+        }
+        for secret in every - mine:
+            assert f"-/var/lib/homeplate/{secret}" in hidden, (name, secret)
+
+
+def test_uplink_s_user_reads_no_local_record_no_slot_key_of_theirs_and_no_other_s_key(owned, simulation_node):
+    data = owned[0]
+    record = data / "spool" / "local" / f"{'0' * 32}.rec"
+    made = as_user(owned, "homeplate-capture", "sh", "-c", f"umask 027; echo sealed > {record}; chmod 600 {record}")
+    assert made.returncode == 0, made.stderr
+    secrets = ["keys/capture/record.pem", "keys/capture/hot-list.key", "keys/ledger/ledger.pem", "slots/local.slots"]
+    for path in [record, *(data / name for name in secrets)]:
+        assert path.exists()
+        assert "Permission denied" in as_user(owned, "homeplate-uplink", "cat", path).stderr, path
+    for name in ("spool/local", "spool/staging/local", "spool/staging/outgoing", "held", "credentials"):
+        assert "Permission denied" in as_user(owned, "homeplate-uplink", "ls", data / name).stderr, name
+    for name in ("keys/uplink/tls.pem", "slots/outgoing.slots"):
+        assert as_user(owned, "homeplate-uplink", "cat", data / name).returncode == 0, name
+    assert as_user(owned, "homeplate-uplink", "truncate", "-s", "0", data / "slots/outgoing.slots").returncode != 0
+
+
+def test_a_record_that_capture_releases_uplink_may_read_and_remove(owned):
+    data = owned[0]
+    require_readable(owned)
+    write = "import sys; from pathlib import Path; from homeplate.store.spool import FileSpool, StorageClass; "
+    write += "from homeplate.domain.record import RecordId; spool = FileSpool(Path(sys.argv[1])); "
+    put = write + "spool.stage(RecordId(bytes(16)), b'x', StorageClass.OUTGOING); spool.release([RecordId(bytes(16))])"
+    take = (
+        write
+        + "assert spool.pending(); assert spool.get(RecordId(bytes(16))) == b'x'; spool.remove(RecordId(bytes(16)))"
+    )
+    for user, words in (("homeplate-capture", put), ("homeplate-uplink", take)):
+        done = as_user(owned, user, *python(), "-c", words, data / "spool")
+        assert done.returncode == 0, done.stderr
+    assert list((data / "spool" / "outgoing").iterdir()) == []
