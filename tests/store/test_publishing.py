@@ -177,12 +177,13 @@ def test_only_rows_that_are_surely_on_the_disk_are_exported(logged, monkeypatch)
     def fsync(descriptor):
         real(descriptor)
         if not late:  # a row is written while the export syncs the log
-            late.append(True)
+            late.append(os.fstat(descriptor).st_ino)
             logged.grow(1, first_day=1)
 
     monkeypatch.setattr(reading.os, "fsync", fsync)
     assert logged.publish(9).last == 3
     monkeypatch.undo()
+    assert late == [logged.log.stat().st_ino]
     assert scan(logged.log).frontier.size == 6
 
 
