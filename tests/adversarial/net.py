@@ -291,8 +291,8 @@ class World:
                 except OSError:
                     return
                 thread = threading.Thread(target=self._guarded, args=(handle, connection), daemon=True)
-                self.threads.append(thread)
                 thread.start()
+                self.threads.append(thread)  # after: `settle` joins what is here
 
         threading.Thread(target=accept, daemon=True).start()
 
