@@ -32,13 +32,6 @@ def test_a_missing_configuration_is_named_with_the_next_step(homeplate, tmp_path
     assert "--config" in said
 
 
-def test_check_says_what_is_missing_on_a_node_that_was_never_made(homeplate, tmp_path):
-    config = stage.write_config(tmp_path, [], tmp_path / "run")
-    said = homeplate(config, "check", code=2)
-    assert "WRONG node" in said
-    assert "homeplate init" in said
-
-
 def test_check_says_that_a_demo_root_is_for_no_roadside(homeplate, simulation_node):
     said = homeplate(simulation_node.config, "check")
     assert "root is marked demo" in said

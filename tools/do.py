@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Set Homeplate up and do its jobs: `python3 tools/do.py demo|test|check|setup`. Standard library only.
+"""Set Homeplate up and do its jobs: `python3 tools/do.py demo|test|check|packages|setup`. Standard library only.
 
   demo   set up, then run the main job: a clip, a broker, a node, a custodian; ends with the records opened
   test   set up, then run the checks and every test
   check  set up, then run the linters, the type checker and the import rules
+  packages  set up, then build the Debian packages, wheels inside, into dist/ (needs debhelper)
   setup  make .venv from the hashed locks, nothing else
 
 Each makes .venv when it is missing or when a lock has changed, names what the machine lacks with the exact command
@@ -45,6 +46,8 @@ PACKAGES = {
     "systemd": ("systemd-analyze", "units and drop-ins are verified with it: without it those tests skip"),
     "e2fsprogs": ("mkfs.ext4", "file systems of their own for tests: without it those tests skip"),
     "openssh-server": ("sshd", "a real sshd on loopback: without it the tests of the hardware-in-the-loop runner skip"),
+    "debhelper": ("dh", "the Debian packages are made with it: without it its tests skip"),
+    "shellcheck": ("shellcheck", "reads the packages' scripts: without it that test skips"),
     "strace": ("strace", "injected disk faults: without it those tests skip"),
 }
 
@@ -54,7 +57,7 @@ def main() -> int:
     arguments = sys.argv[1:]
     apt = "--apt" in arguments
     arguments = [a for a in arguments if a != "--apt"]
-    verbs = {"setup": setup, "check": check, "test": test, "demo": demo}
+    verbs = {"setup": setup, "check": check, "test": test, "demo": demo, "packages": packages}
     if not arguments or arguments[0] not in verbs:
         print(__doc__)
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
@@ -203,6 +206,14 @@ def demo(rest: list[str]) -> tuple[int, dict[str, object]]:
     figures.unlink(missing_ok=True)
     code = call([PYTHON, "-m", "tools.demo", "--figures", figures, "--from", Path.cwd(), *rest])
     return code, json.loads(figures.read_text("utf-8")) if figures.exists() else {}
+
+
+def packages(rest: list[str]) -> tuple[int, dict[str, object]]:
+    """Build the Debian packages; what follows `packages` goes to the build. Its last line is its figures."""
+    command = [PYTHON, "-m", "tools.packaging.build", *rest]
+    done = subprocess.run([str(part) for part in command], cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True)
+    last = done.stdout.strip().rpartition("\n")[2]
+    return done.returncode, json.loads(last) if last.startswith("{") else {}
 
 
 def call(command: list[object]) -> int:

@@ -1,6 +1,7 @@
 """`homeplate-custodian init | key | broker | enrol | bundle`: thin commands; what they mean is in `provision`."""
 
 import io
+import shutil
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from homeplate.trust.bundle import Bundle
 from homeplate.trust.enrolment import MAX_REQUEST_BYTES, fingerprint, read_request
 from homeplate.trust.files import read_bounded, write_durably
 from homeplate.trust.hotlist import ListName, State
+from homeplate.trust.metadata import TIMESTAMP
 from homeplate_custodian import provision
 from homeplate_custodian.authority import issue_server, spki_pin
 from homeplate_custodian.keyring import make_role_key
@@ -29,6 +31,7 @@ from homeplate_custodian.keyring import make_role_key
 _MAX_HOT_LIST_BYTES = 96 * 1024 * 1024
 _LINE = "PLATE,STATE,KIND,LIST,PURPOSE,YYYY-MM-DD"
 _CUSTODY = click.argument("custody", type=click.Path(path_type=Path, file_okay=False))
+_PUBLISH = "Publish the next bundle too, and copy it into this folder, on a stick for example."
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
 
@@ -86,14 +89,27 @@ def broker(custody: Path, tls_name: str, addresses: tuple[str, ...]) -> None:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The client certificate.")
 @click.option("--days", type=click.IntRange(1, 1095), default=provision.NODE_DAYS, show_default=True)
 @click.option("--yes", is_flag=True, help="The fingerprint was compared already.")
-def enrol(*, custody: Path, request: Path, out: Path, days: int, yes: bool) -> None:
+@click.option("--publish", "bring", type=click.Path(path_type=Path, file_okay=False), help=_PUBLISH)
+def enrol(*, custody: Path, request: Path, out: Path, days: int, yes: bool, bring: Path | None) -> None:
     """Take a node in: its entry in `nodes`, and a client certificate to bring back to it."""
     data = read_bounded(request, MAX_REQUEST_BYTES)
     click.echo(f"node        {read_request(data).pseudonym}\nfingerprint {fingerprint(data)}")
     if not yes:
         click.confirm("Does the file on the node have this fingerprint?", abort=True)
     write_durably(out, provision.enrol(custody, data, now_s=_now_s(), days=days).encode())
-    click.echo(f"{out}: bring it to the node with the next bundle (`bundle publish`)")
+    if bring is None:
+        click.echo(f"{out}: bring it to the node with the next bundle (`bundle publish`)")
+        return
+    _bring(_publish(custody), bring)
+    click.echo(f"{out}, {bring}: bring both to the node (`homeplate bundle install {bring} --certificate {out}`)")
+
+
+def _bring(published: Path, folder: Path) -> None:
+    """Copy a bundle to where it is carried; an earlier one there is replaced, and nothing else."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / TIMESTAMP).exists():
+        raise ConfigError(f"{folder} holds something else than a bundle; name a new folder with --publish")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(published, folder)
 
 
 @click.group()
@@ -365,12 +381,16 @@ def _terms(rest: str) -> HotListTerms:
 @_CUSTODY
 def bundle_publish(custody: Path) -> None:
     """Sign the drafts with the keys that are here."""
+    click.echo(f"{_publish(custody)}: bring it to each node (`homeplate bundle install`)")
+
+
+def _publish(custody: Path) -> Path:
     now = _now_s()
     folder = provision.publish_bundle(custody, now_s=now)
     for line in describe(provision.published(custody, now_s=now), now):
         if line.startswith("refused "):
             click.echo(f"note: {line}", err=True)
-    click.echo(f"{folder}: bring it to each node (`homeplate bundle install`)")
+    return folder
 
 
 @bundle.command("show")

@@ -182,3 +182,22 @@ def test_a_folder_that_is_no_custody_is_named(tmp_path: Path):
     assert result.exit_code == 2
     assert str(tmp_path) in result.stderr
     assert "homeplate-custodian init" in result.stderr
+
+
+def test_enrolling_for_a_stick_publishes_too_and_replaces_only_a_bundle(custody: str, tmp_path: Path):
+    request, _ = forge.enrolment()
+    (tmp_path / "request.json").write_bytes(request)
+    stick = tmp_path / "stick" / "bundle"
+    words = ("enrol", custody, str(tmp_path / "request.json"), "--out", str(tmp_path / "tls.crt"), "--yes")
+    for _ in range(2):
+        done(*words, "--publish", str(stick))
+        installed = forge.node(tmp_path / "node", Path(custody))
+        bundle = install_bundle(stick, installed, WallClock().now_ns(), pseudonym=forge.PSEUDONYM)
+        assert bundle.nodes[0].pseudonym == forge.PSEUDONYM
+    other = tmp_path / "holiday"
+    other.mkdir()
+    (other / "picture.jpg").write_bytes(b"kept")
+    refused = call(*words, "--publish", str(other))
+    assert refused.exit_code == 2
+    assert "something else than a bundle" in refused.output
+    assert (other / "picture.jpg").read_bytes() == b"kept"

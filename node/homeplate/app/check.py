@@ -27,12 +27,20 @@ from homeplate.sealing.slots import require_in_place, require_memory_backed
 from homeplate.store.ledger import MAXIMUM_SEGMENTS, WARN_SEGMENTS
 from homeplate.store.reading import closed_segments
 from homeplate.store.witnessed import last_cosigned_s
-from homeplate.trust.bundle import Bundle, load_bundle
+from homeplate.trust.bundle import Bundle, has_bundle, load_bundle
 from homeplate.trust.hotlist import parse_hot_list
 
 HOT_LIST_WARN_S = DAY_SECONDS
 """A list stands for a week unless it says otherwise, so the warning of what else the bundle holds would be constant."""
 _OF_A_LIST = frozenset({Trigger.HIT, Trigger.NEAR_HIT})
+UNFINISHED = 12
+"""The exit code of a node on which nothing is wrong, and which waits for a step of its provisioning."""
+READY = "ready for provisioning: `homeplate init --root ROOT.json --request REQUEST.json` makes its keys"
+ENROLMENT = (
+    "waits for enrolment: at the custodian's `homeplate-custodian enrol CUSTODY REQUEST.json --out CLIENT.crt` and "
+    "`bundle publish CUSTODY`, then here `homeplate bundle install BUNDLE --certificate CLIENT.crt`"
+)
+_Looks = list[tuple[str, Callable[[], Iterator[str]]]]
 
 NOT_PROVEN = (
     "this node cannot prove that its recipients are in state: one body holds the registry's and the operator's role"
@@ -41,7 +49,7 @@ NOT_PROVEN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One line of `homeplate check`: a mark (ok, note, WRONG), the thing, and what to say of it."""
+    """One line of `homeplate check`: a mark (ok, note, next, WRONG), the thing, and what to say of it."""
 
     mark: str
     thing: str
@@ -57,10 +65,12 @@ def findings(config: Config, *, warn_days: int = WARN_DAYS) -> list[Finding]:
         warn_days: how early it warns of what ends.
     """
     paths = Paths.of(config)
-    looks: list[tuple[str, Callable[[], Iterator[str]]]] = [
+    made: _Looks = [
         ("keys", lambda: _keys(paths)),
         ("storage", lambda: _storage(paths)),
         ("clock", lambda: _clock(paths)),
+    ]
+    installed: _Looks = [
         ("bundle", lambda: _bundle(config, paths, warn_days)),
         ("bundle", lambda: (f"note: {text}" for text in last_refusal(paths))),
         ("hot list", lambda: _hot_list(config, paths)),
@@ -68,13 +78,33 @@ def findings(config: Config, *, warn_days: int = WARN_DAYS) -> list[Finding]:
         ("ledger", lambda: _filling(paths)),
         ("ledger", lambda: _witnessed(config, paths)),
     ]
+    rest: _Looks = [("models", lambda: _models(config)), ("sources", lambda: _sources(config))]
+    if not paths.identity.exists():
+        return _with_next(_looked([("storage", lambda: _room(paths)), *rest]), READY)
     node = _looked([("node", lambda: _node(load_identity(paths)))])
-    if not any(finding.exit_code for finding in node):
-        node += _looked(looks)
-    return node + _looked([("models", lambda: _models(config)), ("sources", lambda: _sources(config))])
+    if any(finding.exit_code for finding in node):
+        return node + _looked(rest)
+    if paths.bundle.is_dir() and not has_bundle(paths.bundle):
+        refused: _Looks = [("bundle", lambda: (f"note: {text}" for text in last_refusal(paths)))]
+        return node + _with_next(_looked([*made, *refused, *rest]), ENROLMENT)
+    return node + _looked([*made, *installed, *rest])
 
 
-def _looked(looks: list[tuple[str, Callable[[], Iterator[str]]]]) -> list[Finding]:
+def _with_next(found: list[Finding], step: str) -> list[Finding]:
+    """Return what was found, and what a node that is not provisioned waits for where nothing is wrong."""
+    if any(finding.exit_code for finding in found):
+        return [*found, Finding(mark="note", thing="node", text="is not provisioned; first mend what is WRONG")]
+    return [*found, Finding(mark="next", thing="node", text=step, exit_code=UNFINISHED)]
+
+
+def _room(paths: Paths) -> Iterator[str]:
+    """Yield whether a node can be made in its folders."""
+    require_memory_backed(paths.runtime)
+    require_in_place(paths.data)
+    yield f"{paths.data} overwrites in place, {paths.runtime} is memory-backed"
+
+
+def _looked(looks: _Looks) -> list[Finding]:
     found: list[Finding] = []
     for thing, look in looks:
         try:

@@ -264,6 +264,7 @@ def init_node(config: Config, *, root: Path, request: Path, simulation: bool) ->
         identity = Identity(version=1, pseudonym=pseudonym.hex(), simulation=simulation)
         write_new(paths.identity, msgspec.json.encode(identity, order="sorted"))
         paths.identity.chmod(0o644)
+        _give_to_owners(paths)
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}; check the path, its owner and the disk") from error
     return pseudonym.hex(), fingerprint(request_json)
@@ -286,6 +287,17 @@ def _make_folders(paths: Paths) -> None:
     for storage in StorageClass:
         for file in paths.slots(storage):
             file.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+
+
+def _give_to_owners(paths: Paths) -> None:
+    """Where root makes the node in folders that are a process's (the package makes them), give their files to it."""
+    if os.geteuid() != 0:
+        return
+    keys = (paths.record_key.parent, paths.tls_key.parent, paths.ledger_key.parent)
+    for folder in (*keys, paths.bundle, paths.data / "slots", paths.runtime):
+        owner = folder.stat()
+        for file in folder.iterdir():
+            os.chown(file, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _make_keys(paths: Paths, pseudonym: bytes, cameras: tuple[str, ...]) -> bytes:

@@ -141,6 +141,11 @@ def pin_root(root_json: bytes, installed: Path) -> None:
     write_durably(path, root_json)
 
 
+def has_bundle(installed: Path) -> bool:
+    """Tell whether a node ever had a bundle: anything that it keeps beside the pinned root."""
+    return any(path.name != PINNED_ROOT for path in installed.iterdir())
+
+
 def load_bundle(installed: Path, now_ns: int, *, pseudonym: bytes | None = None) -> Bundle:
     """Verify and return the installed bundle.
 
