@@ -129,7 +129,7 @@ def run(root: Path, truth: list[str]) -> dict[str, object]:
     }  # fmt: skip
     command = ["unshare", "--mount", "sh", "-c", script, "sh", str(root), "env"]
     command += [f"{name}={value}" for name, value in environment.items()] + words
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     sys.stderr.write(done.stderr)
     if done.returncode:
         raise RuntimeError(f"the node ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-2000:]}")

@@ -24,7 +24,7 @@ EMULATOR, MODULE = "qemu-system-x86_64", "vivid"
 NEEDED = {EMULATOR: "qemu-system-x86", "mmdebstrap": "mmdebstrap", "modprobe": "kmod"}
 SUITE, PYTHON = "bookworm", "3.11"
 DEBIAN = ("base-files", "base-passwd", "bash", "coreutils", "libc-bin", "libstdc++6", "python3", "linux-image-amd64")
-PACKAGES = ("numpy", "opencv-python-headless", "structlog")
+PACKAGES = ("numpy", "opencv-python-headless", "msgspec", "structlog")
 LEFT_OUT = ("usr/lib/modules", "lib/modules", "usr/share/doc", "usr/share/locale", "usr/share/man", "var", "boot")
 LONGEST_S = 600
 

@@ -53,7 +53,7 @@ def provision(machine: Machine, site: Site, clip: Path) -> None:
     put_folder(machine, "/media/stick/bundle", bundle)
     typed(machine, "systemctl start homeplate-bundle.service")
     typed(machine, "homeplate bundle install /media/stick/bundle --certificate /media/stick/client.crt")
-    typed(machine, "systemctl restart homeplate.target")
+    typed(machine, "systemctl restart --no-block homeplate.target")
 
 
 def typed(machine: Machine, line: str) -> str:

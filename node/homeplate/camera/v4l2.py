@@ -1,7 +1,7 @@
 """A USB or other camera that the kernel shows as /dev/video*, through OpenCV's V4L2.
 
-Only a video device is ever opened. OpenCV's `read` gives up after its own deadline, says nothing of why, and takes what
-the driver makes of a setting without a word: what was given is read back.
+Only a video device is ever opened. OpenCV's `read` gives up after 10 s, later than the supervisor, says nothing of why,
+and takes what the driver makes of a setting without a word: what was given is read back.
 """
 
 import os
@@ -14,7 +14,7 @@ import structlog
 
 from homeplate.camera.errors import Reason, SourceError
 from homeplate.camera.exposure import scale_px_per_m, shutter_us
-from homeplate.camera.live import TAKE_S, Picture
+from homeplate.camera.live import Picture
 from homeplate.camera.planes import SIDE_LEAST, SIDE_MOST
 from homeplate.clock import perf_ns
 from homeplate.domain.source import SourceSettings
@@ -42,17 +42,8 @@ class V4l2Camera:
         assert source.camera is not None
         self._source, self._settings = source, source.camera
         device = _checked_device(source)
-        given = [
-            cv2.CAP_PROP_FOURCC, _COMPRESSED,  # raw frames of this size fill a USB 2 bus at a few a second
-            cv2.CAP_PROP_FRAME_WIDTH, self._settings.width,
-            cv2.CAP_PROP_FRAME_HEIGHT, self._settings.height,
-            cv2.CAP_PROP_FPS, round(self._settings.fps),
-            cv2.CAP_PROP_READ_TIMEOUT_MSEC, round(TAKE_S * 1000),
-        ]  # fmt: skip
-        self._capture = cv2.VideoCapture(str(device), cv2.CAP_V4L2, given)
-        if not self._capture.isOpened():
-            # A driver that does not know one of the settings refuses all: once more, with what it gives by itself.
-            self._capture = cv2.VideoCapture(str(device), cv2.CAP_V4L2)
+        # Not with its settings at once: OpenCV refuses to open where a driver does not know one of them.
+        self._capture = cv2.VideoCapture(str(device), cv2.CAP_V4L2)
         if not self._capture.isOpened():
             raise self._error(Reason.BUSY, "cannot be opened; does another process have it?")
         self._set_up()
@@ -69,7 +60,7 @@ class V4l2Camera:
             raise self._error(Reason.DRIVER, "a picture cannot be decoded; try another cable") from error
         if not good or image is None:
             there = Path(self._source.path).exists()
-            what = f"no picture for {TAKE_S:g} s; check the cable" if there else "is gone; check the cable"
+            what = "gives no picture; check the cable" if there else "is gone; check the cable"
             raise self._error(Reason.STALLED if there else Reason.MISSING, what)
         height, width = image.shape[:2]
         if not all(SIDE_LEAST <= side <= SIDE_MOST for side in (height, width)):
@@ -85,8 +76,15 @@ class V4l2Camera:
     def _set_up(self) -> None:
         scale = scale_px_per_m(self._source.minimum_plate_width)
         settings = self._settings
-        exposure = shutter_us(blur_px=settings.blur_px, scale_px_per_m=scale, speed_kmh=settings.speed_kmh)
         capture = self._capture
+        for name, value in (
+            (cv2.CAP_PROP_FOURCC, _COMPRESSED),  # raw pictures of this size fill a USB 2 bus at a few a second
+            (cv2.CAP_PROP_FRAME_WIDTH, settings.width),
+            (cv2.CAP_PROP_FRAME_HEIGHT, settings.height),
+            (cv2.CAP_PROP_FPS, round(settings.fps)),
+        ):
+            capture.set(name, value)
+        exposure = shutter_us(blur_px=settings.blur_px, scale_px_per_m=scale, speed_kmh=settings.speed_kmh)
         fixed = capture.set(cv2.CAP_PROP_AUTO_EXPOSURE, _MANUAL_EXPOSURE) and capture.set(
             cv2.CAP_PROP_EXPOSURE, max(1, exposure // _UNIT_US)
         )
