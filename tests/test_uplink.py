@@ -178,6 +178,7 @@ def test_a_record_is_intended_published_confirmed_and_forgotten(house):
         "attempt": 1,
     }
     assert house.rows("delivery.intended")[0].fields["address"] == "127.0.0.1"
+    assert house.rows("delivery.intended")[0].fields["purpose"] == "stolen-vehicle"
     assert list(house.spool.pending()) == []
     assert house.broker.closed == 1
 

@@ -288,7 +288,7 @@ class Uplink:
         found = self._sealed(record_id)  # at the last moment: connecting takes time, in which its slot may end
         if isinstance(found, Drained):
             return found
-        attempt = self._books.intend(record_id, identifier, line.address)
+        attempt = self._books.intend(record_id, identifier, line.address, line.purpose)
         outcome, reason = _publish(publisher, self._topic, found[0])
         self._books.settle(attempt, outcome, reason)
         if outcome is not Outcome.CONFIRMED:
@@ -311,12 +311,13 @@ class Uplink:
             verdict = self._may_send(identifier, header)
             if isinstance(verdict, Refused):
                 return verdict
-            if line.publisher is not None and line.where == verdict:
+            line.purpose = verdict.purpose
+            if line.publisher is not None and line.where == verdict.where:
                 return line.publisher
             line.close()
-            line.publisher, line.where = self._connect(*verdict), verdict
+            line.publisher, line.where = self._connect(*verdict.where), verdict.where
 
-    def _may_send(self, identifier: str, header: RecordHeader) -> tuple[str, Endpoint] | Refused:
+    def _may_send(self, identifier: str, header: RecordHeader) -> "_Open | Refused":
         """Ask again with the time and the bundle of this moment: a grant may have ended since the last record."""
         try:
             now_ns = self._clock.now_ns()
@@ -333,7 +334,9 @@ class Uplink:
         if address is None:
             return Refused("no-address: the registry gives ranges only; an endpoint needs one address to dial")
         verdict = may_connect(address, identifier, known, now_s)
-        return (address, verdict.endpoint) if isinstance(verdict, Allowed) else verdict
+        if not isinstance(verdict, Allowed):
+            return verdict
+        return _Open(where=(address, verdict.endpoint), purpose=owner.grant.purpose)
 
     def _is_waiting(self, identifier: str) -> bool:
         wait = self._waits.get(identifier)
@@ -372,11 +375,20 @@ class _Wait:
     until_ns: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Open:
+    """What policy allows at this moment: where to, and the purpose of the grant."""
+
+    where: tuple[str, Endpoint]
+    purpose: str
+
+
 @dataclass(slots=True)
 class _Line:
-    """At most one connection, to the endpoint that was last allowed."""
+    """At most one connection, to the endpoint that was last allowed; the purpose is that of the grant then."""
 
     where: tuple[str, Endpoint] | None = None
+    purpose: str = ""
     publisher: Publisher | None = None
 
     @property
@@ -424,10 +436,10 @@ class _Books:
         with self.lock:
             return self.delivery.outcome(record_id) is Outcome.CONFIRMED
 
-    def intend(self, record_id: RecordId, recipient: str, address: str) -> Delivery:
+    def intend(self, record_id: RecordId, recipient: str, address: str, purpose: str) -> Delivery:
         with self.lock:
             attempt = self.delivery.intend(record_id, recipient, self._now_s())
-            self.ledger.append("delivery.intended", **_fields(attempt), address=address)
+            self.ledger.append("delivery.intended", **_fields(attempt), address=address, purpose=fit(purpose))
         return attempt
 
     def settle(self, attempt: Delivery, outcome: Outcome, reason: str) -> None:

@@ -65,12 +65,13 @@ def sections(bundle: Bundle) -> list[Section]:
 def _recipient(bundle: Bundle, grant: Grant) -> str:
     names = {agency.identifier: agency.legal_name for agency in bundle.registry}
     day = datetime.fromtimestamp(grant.expires_s, tz=UTC).date()
+    said = f"need: {grant.need}, purpose: {grant.purpose}, until {day}"
     lacks = None if grant.attested else "the grant bears no attestation"
     if grant.identifier not in names:
         lacks = bundle.unregistered.get(grant.identifier, "the registry does not name it")
     if lacks:
-        return f"Granted, but refused by the nodes: {grant.identifier}, need: {grant.need}, until {day}; {lacks}"
-    return f"Recipient: {names[grant.identifier]} ({grant.identifier}), need: {grant.need}, until {day}"
+        return f"Granted, but refused by the nodes: {grant.identifier}, {said}; {lacks}"
+    return f"Recipient: {names[grant.identifier]} ({grant.identifier}), {said}"
 
 
 def _recovery(bundle: Bundle) -> str:

@@ -645,8 +645,7 @@ def publish_bundle(custody: Path, *, now_s: int) -> Path:
     rules = _load(custody, RULES_TARGET, RulesFile)
     nodes = _load(custody, NODES_TARGET, NodesFile)
     agencies(registry.agencies, mark.jurisdiction)
-    contents.grants(allowlist)
-    contents.rules(rules, demo=mark.demo)
+    contents.check_purposes(contents.grants(allowlist), contents.rules(rules, demo=mark.demo), rules.purposes)
     contents.nodes(nodes)
     contents.witnesses(registry, nodes)
     operator = {

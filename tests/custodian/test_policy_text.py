@@ -157,6 +157,7 @@ def test_the_text_calls_nobody_a_recipient_whom_the_nodes_refuse(custody):
     custody.bundle()
     said = custody.policy("render")
     assert f"- Recipient: San Diego Police Department ({forge.SAN_DIEGO})" in said
+    assert f"purpose: {forge.PURPOSE}, until" in said
     assert "- Granted, but refused by the nodes: not-registered" in said
     assert "the registry does not name it" in said
     forge.add_grant(custody.folder, forge.SAN_DIEGO, attested=False)

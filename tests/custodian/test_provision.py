@@ -118,6 +118,15 @@ def test_a_grant_replaces_the_older_one_of_its_agency(custody: Path):
     assert [one.need for one in provision.published(custody, now_s=NOW_S).allowlist] == ["another need"]
 
 
+def test_a_grant_for_a_purpose_that_is_not_authorised_or_not_its_rules_is_not_published(custody: Path):
+    forge.add_grant(custody, SAN_DIEGO, purpose="fishing")
+    with pytest.raises(TrustError, match="the grant of CA0371100 is for 'fishing'"):
+        forge.published(custody)
+    provision.add_purpose(custody, "fishing")
+    with pytest.raises(TrustError, match="rule hits is for 'stolen vehicles', the grant of its recipient CA0371100"):
+        forge.published(custody)
+
+
 def test_a_rule_names_an_authorised_purpose_and_keeps_facts_with_a_crop(custody: Path):
     with pytest.raises(TrustError, match="authorised purposes"):
         forge.add_rule(custody, "other", purpose="fishing")

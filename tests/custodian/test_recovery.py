@@ -30,6 +30,7 @@ def custody(tmp_path: Path) -> Path:
     done("init", str(folder), "--registry-body", "State registry", "--operator-body", "City of Davis")
     done("broker", str(folder), "broker.davis", "--address", "192.0.2.4")
     done("bundle", "agency", "add", str(folder), *agency(OWNER, "Davis Police Department", str(folder)))
+    done("bundle", "purpose", str(folder), "p")
     done("bundle", "agency", "add", str(folder), *agency(HELPER, "Sacramento County Sheriff", str(folder)))
     return folder
 

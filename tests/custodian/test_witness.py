@@ -204,6 +204,7 @@ def test_a_report_counts_records_by_agency_and_refusals_by_reason_and_nothing_of
 
 def test_publishing_says_plainly_who_is_refused_and_why(enrolled):  # noqa: F811
     ledgers, custody = enrolled
+    provision.add_purpose(custody, "Vehicle theft")
     provision.grant(
         custody, identifier="nobody-pd", need="Stolen vehicles", purpose="Vehicle theft", approver="City Council",
         approved_on="2026-01-01", expires_s=ledgers.clock.now_ns() // NANOSECONDS + 86_400, attested=True,

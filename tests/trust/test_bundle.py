@@ -327,6 +327,15 @@ def test_a_signed_file_that_is_not_what_it_should_be_is_refused(
     refused(custody, installed, wrong[1])
 
 
+def test_a_signed_grant_for_another_purpose_than_the_rules_is_refused(custody: Path, installed: Path):
+    forge.published(custody)
+    files = custody / "bundle" / "targets"
+    (allowlist,) = files.glob("*.allowlist.json")
+    said = allowlist.read_bytes().replace(b'"purpose":"stolen vehicles"', b'"purpose":"fishing"')
+    Forge(custody).target("operator", "allowlist.json", said)
+    refused(custody, installed, "is for 'fishing', which is not one of the authorised purposes")
+
+
 def test_everything_is_published_under_a_demo_root_only(custody: Path, installed: Path, tmp_path: Path):
     everything = {"trigger": Trigger.EVERYTHING, "storage": StorageClass.OUTGOING}
     with pytest.raises(TrustError, match="only a root marked demo"):

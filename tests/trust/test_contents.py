@@ -14,7 +14,7 @@ from homeplate.domain.usage import OperatorKind, UsagePolicy
 from homeplate.domain.witness import Witness
 from homeplate.errors import TrustError
 from homeplate.store.ledger import MAXIMUM_TEXT
-from homeplate.trust.contents import grants, nodes, rules, usage, witnesses
+from homeplate.trust.contents import check_purposes, grants, nodes, rules, usage, witnesses
 from homeplate.trust.schema import (
     AllowlistFile,
     GrantEntry,
@@ -313,3 +313,25 @@ def test_a_profile_caps_hits_and_the_rest_each_by_its_own_clock():
         f" {Trigger.NON_HIT}"
     ):
         of(Trigger.NON_HIT, 181)
+
+
+def test_a_grants_purpose_is_an_authorised_one_and_that_of_each_rule_that_names_its_agency():
+    other = GrantEntry(**GRANT | {"identifier": "B", "purpose": "q"})
+    granted = grants(AllowlistFile(grants=[GrantEntry(**GRANT), other]))
+
+    def ruled(**changed: Any) -> tuple[Rule, ...]:
+        return rules(RulesFile(purposes=["p", "q"], rules=[RuleEntry(**RULE | changed)]), demo=False)
+
+    check_purposes(granted, ruled(), ["p", "q"])
+    check_purposes(granted, ruled(recipients=["nobody-granted-it"]), ["p", "q"])
+    check_purposes((), ruled(purpose="q"), ["q"])
+    with says(
+        "allowlist.json: the grant of B is for 'q', which is not one of the authorised purposes; add it there, or grant"
+        " it anew"
+    ):
+        check_purposes(granted, ruled(), ["p"])
+    with says(
+        "rules.json: rule hits is for 'p', the grant of its recipient B for 'q'; give the rule the grant's purpose, or"
+        " grant it anew"
+    ):
+        check_purposes(granted, ruled(recipients=["CA0371100", "B"]), ["p", "q"])

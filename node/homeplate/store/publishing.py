@@ -66,7 +66,7 @@ PUBLIC: Mapping[str, frozenset[str]] = MappingProxyType(
         "clock.stepped": _NOTHING,
         "delivery.confirmed": _DELIVERY,
         "delivery.forgotten": frozenset({"record", "reason"}),
-        "delivery.intended": _DELIVERY,
+        "delivery.intended": _DELIVERY | {"purpose"},
         "delivery.not-sent": _DELIVERY,
         "delivery.outcome-unknown": _DELIVERY,
         "delivery.refused": _DELIVERY,

@@ -270,6 +270,9 @@ def _believed(verified: Verified, pseudonym: bytes | None) -> Bundle:
     independent = _is_independent(verified)
     if not (independent or mark.demo):
         raise NamedTrustError("one-body", f"{mark.operator_body} {ONE_BODY}")
+    grants = contents.grants(decode(targets[ALLOWLIST_TARGET], AllowlistFile, ALLOWLIST_TARGET))
+    ruled = contents.rules(rules, demo=mark.demo)
+    contents.check_purposes(grants, ruled, rules.purposes)
     return Bundle(
         demo=mark.demo,
         jurisdiction=mark.jurisdiction,
@@ -277,8 +280,8 @@ def _believed(verified: Verified, pseudonym: bytes | None) -> Bundle:
         version=verified.version,
         registry=registry,
         unregistered=unregistered,
-        allowlist=contents.grants(decode(targets[ALLOWLIST_TARGET], AllowlistFile, ALLOWLIST_TARGET)),
-        rules=contents.rules(rules, demo=mark.demo),
+        allowlist=grants,
+        rules=ruled,
         purposes=tuple(rules.purposes),
         hold_keys=tuple(bytes.fromhex(key) for key in rules.hold_keys),
         retention_profile=rules.retention_profile,

@@ -81,6 +81,28 @@ def rules(file: RulesFile, *, demo: bool) -> tuple[Rule, ...]:
     return tuple(_rule(entry, file.purposes, demo=demo) for entry in file.rules)
 
 
+def check_purposes(granted: Iterable[Grant], ruled: Iterable[Rule], authorised: Collection[str]) -> None:
+    """Refuse what would disclose for one purpose and say another: a rule, its recipients' grants and the list agree.
+
+    Raises:
+        TrustError: where a grant's purpose is not authorised, or a rule's is not that of a recipient's grant.
+    """
+    purposes = {grant.identifier: grant.purpose for grant in granted}
+    for identifier, purpose in purposes.items():
+        if purpose not in authorised:
+            raise TrustError(
+                f"allowlist.json: the grant of {identifier} is for {purpose!r}, which is not one of the authorised "
+                "purposes; add it there, or grant it anew"
+            )
+    for rule in ruled:
+        for identifier in rule.recipients:
+            if purposes.get(identifier, rule.purpose) != rule.purpose:
+                raise TrustError(
+                    f"rules.json: rule {rule.name} is for {rule.purpose!r}, the grant of its recipient {identifier} "
+                    f"for {purposes[identifier]!r}; give the rule the grant's purpose, or grant it anew"
+                )
+
+
 def _check_non_hits(entries: Collection[RuleEntry]) -> None:
     """Refuse a rule that keeps non-hits for longer than one keeps hits: nobody looked for these people."""
     shortest_s = min((entry.retention_s for entry in entries if entry.trigger is Trigger.HIT), default=RETENTION_CAP_S)
