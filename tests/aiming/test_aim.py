@@ -80,6 +80,12 @@ def rows(node, *events):
     return [row for row in read_rows(path) if not events or row.event in events] if path.exists() else []
 
 
+@pytest.fixture(autouse=True)
+def _this_process_keeps_its_network(monkeypatch):
+    """What is called in this process must not take the network from the tests that come after."""
+    monkeypatch.setattr(app.health, "leave_network", lambda: True)
+
+
 def called(node, *words):
     return CliRunner().invoke(cli.main, ["--config", str(node.config), *words])
 
