@@ -97,6 +97,34 @@ def now_s() -> int:
     return WallClock().now_ns() // NANOSECONDS
 
 
+def found(
+    custody: Path,
+    *,
+    rules: Iterable[RuleSpec] = (PUBLISH_EVERYTHING,),
+    kem: KemKind = KemKind.X25519,
+    demo: bool = True,
+    registry_body: str = "Demo State Registry",
+) -> tuple[Server, int]:
+    """Make a custody with an agency that may receive; return its broker's certificate and port. See `build`."""
+    now = now_s()
+    custody.parent.mkdir(parents=True, exist_ok=True)
+    provision.init(custody, registry_body=registry_body, operator_body="Demo City", now_s=now, demo=demo)
+    server = issue_server(custody / "authority", tls_name=TLS_NAME, addresses=["127.0.0.1"], now_s=now)
+    port = free_port()
+    provision.add_agency(
+        custody, identifier=AGENCY, legal_name="Demo City Police Department", kind="city_agency", jurisdiction="US-CA",
+        network="127.0.0.1", port=port, tls_name=TLS_NAME, pins=[server.pin], now_s=now, kem=kem,
+    )  # fmt: skip
+    provision.grant(
+        custody, identifier=AGENCY, need="shows what a delivery looks like", purpose=PURPOSE,
+        approver="nobody: a demonstration", approved_on="2026-01-01", expires_s=now + 30 * DAY_SECONDS, attested=True,
+    )  # fmt: skip
+    provision.add_purpose(custody, PURPOSE)
+    for rule in rules:
+        provision.add_rule(custody, **dataclasses.asdict(rule), purpose=PURPOSE)
+    return server, port
+
+
 def build(
     folder: Path,
     *,
@@ -119,21 +147,7 @@ def build(
         registry_body: who says what an agency is; the operator is "Demo City".
     """
     custody, now = folder / "custody", now_s()
-    folder.mkdir(parents=True, exist_ok=True)
-    provision.init(custody, registry_body=registry_body, operator_body="Demo City", now_s=now, demo=demo)
-    server = issue_server(custody / "authority", tls_name=TLS_NAME, addresses=["127.0.0.1"], now_s=now)
-    port = free_port()
-    provision.add_agency(
-        custody, identifier=AGENCY, legal_name="Demo City Police Department", kind="city_agency", jurisdiction="US-CA",
-        network="127.0.0.1", port=port, tls_name=TLS_NAME, pins=[server.pin], now_s=now, kem=kem,
-    )  # fmt: skip
-    provision.grant(
-        custody, identifier=AGENCY, need="shows what a delivery looks like", purpose=PURPOSE,
-        approver="nobody: a demonstration", approved_on="2026-01-01", expires_s=now + 30 * DAY_SECONDS, attested=True,
-    )  # fmt: skip
-    provision.add_purpose(custody, PURPOSE)
-    for rule in rules:
-        provision.add_rule(custody, **dataclasses.asdict(rule), purpose=PURPOSE)
+    server, port = found(custody, rules=rules, kem=kem, demo=demo, registry_body=registry_body)
     runtime = tempfile.TemporaryDirectory(prefix="homeplate-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None)
     config = write_config(folder, sources, Path(runtime.name))
     stage = Stage(folder=folder, custody=custody, config=config, port=port, server=server, runtime=runtime)
