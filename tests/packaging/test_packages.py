@@ -79,8 +79,16 @@ def test_every_unit_and_table_of_users_and_folders_is_where_systemd_looks(packag
     for path in (ROOT / "systemd").iterdir():
         place = packaging.place_of(path)
         assert place is None or place.replace("lib/systemd", "usr/lib/systemd", 1).replace("usr/usr", "usr") in names
+    assert {f"opt/homeplate/libexec/homeplate-{name}" for name in ("egress", "prepare", "seal-keys", "board")} <= set(
+        names
+    )
+    assert {f"usr/lib/{place}.d/homeplate.conf" for place in ("sysusers", "tmpfiles")} <= set(names)
+    assert "usr/lib/udev/rules.d/70-homeplate.rules" in names
+    drop_in = "root/etc/systemd/system/homeplate-capture.service.d/50-jetson.conf"
+    assert f"usr/share/homeplate/firmware_configs/jetson/common/{drop_in}" in names
     assert not [name for name in names if name.startswith(("lib/", "etc/"))]
-    assert (tmp_path / "opt/homeplate/libexec/homeplate-egress").stat().st_mode & 0o777 == 0o755
+    for name in ("homeplate-egress", "homeplate-prepare", "homeplate-seal-keys"):
+        assert (tmp_path / "opt/homeplate/libexec" / name).stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "opt/homeplate/libexec/homeplate-board").readlink().name == "homeplate_board.py"
     files = (path for path in (ROOT / "firmware_configs").rglob("*") if path.is_file() and path.suffix != ".pyc")
     boards = {path.relative_to(ROOT) for path in files}

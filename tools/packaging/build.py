@@ -171,7 +171,7 @@ def place_of(path: Path) -> str | None:
     if path.suffix in UNIT_SUFFIXES:
         return f"lib/systemd/system/{path.name}"
     if path.suffix == ".rules":
-        return f"usr/lib/udev/rules.d/{path.name}"
+        return f"usr/lib/udev/rules.d/70-{path.name.removesuffix('.udev.rules')}.rules"
     if path.is_file() and not path.suffix:
         return f"opt/homeplate/libexec/{path.name}"
     if path.suffix == ".md":

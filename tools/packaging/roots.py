@@ -176,6 +176,9 @@ def machine(folder: Path, tar: Path, *, stick: Path, network: str | None = None)
     folder.mkdir(parents=True)
     run("tar", "-xf", tar, "-C", folder)
     made = Machine(folder)
+    # As Debian's installer and every board's image leave it: sudo looks its own host name up.
+    (made / "etc/hostname").write_text("node\n")
+    (made / "etc/hosts").write_text("127.0.0.1\tlocalhost\n127.0.1.1\tnode\n")
     wire = [f"--network-namespace-path=/run/netns/{network}"] if network else ["--private-network"]
     process = subprocess.Popen(
         [

@@ -97,8 +97,10 @@ def walk(commands: list[str], work: Path) -> dict[str, object]:
             figures |= {"start_to_first_delivered_s": round(time.monotonic() - began, 1)}
             figures |= {"commands_and_delivery_s": round(sum(seconds) + time.monotonic() - began, 1)}
             wait_until_all(place)
-            figures |= {"delivered": delivered_rows(place), "opened": opened(custody)}
-            expect(delivered and figures["opened"], place.call("homeplate", "ledger", "show", "uplink", code=None))
+            time.sleep(2)  # the receiver writes what the broker has confirmed
+            figures |= {"records_delivered": delivered_rows(place), "reads_opened": (reads := opened(custody))}
+            shown = place.call("homeplate", "ledger", "show", "uplink", code=None)
+            expect(delivered and 2 * reads == figures["records_delivered"], f"{reads} reads opened of\n{shown}")
             checked = place.call("homeplate", "check", code=None)
             figures["wrong_after"] = checked.count("WRONG")
             units = place.call("systemctl", "list-units", "--failed", "--no-legend", code=None)
@@ -173,17 +175,18 @@ def wait_until_all(place: Machine) -> None:
 
 def delivered_rows(place: Machine) -> int:
     """Return how many records the broker has confirmed, by uplink's own ledger."""
-    return place.call("homeplate", "ledger", "show", "uplink", code=None).count("record.confirmed")
+    return place.call("homeplate", "ledger", "show", "uplink", code=None).count("delivery.confirmed")
 
 
 def opened(custody: Path) -> int:
-    """Open what the agency received; return how many records opened."""
-    time.sleep(2)
+    """Open what the agency received; return how many reads opened, each with its crop."""
     said = run(
         DESK, "open", custody, "--agency", AGENCY, "--user", "B-1", "--organisation", "Example Police Department",
-        "--purpose", "demonstration", "--case", "26-0001",
+        "--purpose", "demonstration", "--case", "26-0001", "--json",
     )  # fmt: skip
-    return len(re.findall(r"^\S", said, re.MULTILINE))
+    reads = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    expect(all("plate" in read and read["crop"] for read in reads), "a record does not open")
+    return len(reads)
 
 
 @contextlib.contextmanager
