@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 HOUR_S = 3600
 DEMANDED = {
     "disclosures": ["delivery.intended", "delivery.confirmed", "delivery.outcome-unknown"],
-    "denials": ["capture.refused", "delivery.refused", "bundle.refused", "hold.refused"],
+    "denials": ["capture.refused", "capture.not-started", "delivery.refused", "bundle.refused", "hold.refused"],
     "purges": ["slot.expired", "purge.done", "purge.by-hand", "slot.ended-by-hand"],
     "holds": ["hold.accepted", "hold.applied", "hold.released", "hold.ended", "hold.exported"],
     "previews": ["aim.preview-started", "aim.preview-stopped"],

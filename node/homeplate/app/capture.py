@@ -10,11 +10,13 @@ from functools import partial
 from pathlib import Path
 
 import cv2
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from homeplate.app.conditions import require_policy
 from homeplate.app.credentials import key_file
 from homeplate.app.models import opened_models, require_named
 from homeplate.app.node import Identity, Paths, load_identity, open_slots, require_road
+from homeplate.app.refusals import WidenedError, refusals_written
 from homeplate.camera import ClaimedSource, open_source
 from homeplate.camera import identity as identity_of
 from homeplate.capture import COALESCED, Capture, Committer, Feed, SourceState, Summary, Terms, recover
@@ -162,7 +164,7 @@ class InstalledTerms:
         try:
             check_narrowing(bundle.rules, self._narrowing)
         except ValueError as error:
-            raise ConfigError(f"narrow: {error}") from error
+            raise WidenedError(f"narrow: {error}") from error
         sealed = bundle.hot_list_sealed
         return Terms(
             rules=bundle.rules,
@@ -227,29 +229,49 @@ def build_capture(
         claims: where the sources' locks lie; None where the sources are nobody else's.
 
     Raises:
-        ConfigError, ModelError, SealingError, StoreError, TrustError: what is missing, by name.
+        ConfigError, ModelError, SealingError, StoreError, TrustError: what is missing, by name; in the ledger too, once
+            there is a node.
     """
     if not sources:
         raise ConfigError("no source is configured: add a [[source]] with name, kind and path")
     paths = Paths.of(config)
     identity = load_identity(paths)
+    with refusals_written(paths.log("capture"), clock):
+        return _built(config, sources, clock, identity, _Ways(identify, advance, progress, claims))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """What `build_capture` is given besides, as it says."""
+
+    identify: Callable[[SourceSettings], str]
+    advance: Callable[[int], None]
+    progress: Callable[[str, int], None]
+    claims: Path | None
+
+
+def _built(
+    config: Config, sources: Sequence[SourceSettings], clock: Clock, identity: Identity, ways: _Ways
+) -> CaptureProcess:
+    paths = Paths.of(config)
     cv2.setNumThreads(config.models.threads)  # OpenCV would take every core, the uplink's and the camera's too
     models = opened_models(config)
     cameras = [source.name for source in sources]
     terms = InstalledTerms(config, paths, identity, clock, cameras=cameras, manifest_sha256=models.manifest_sha256)
     terms()  # a node without a bundle in force, or with other models than it names, must not start
-    opened = partial(_opened, clock, paths.runtime, claims)
-    feeds = _feeds(models, sources, opened=opened, identify=identify, home=terms.home())
+    opened = partial(_opened, clock, paths.runtime, ways.claims)
+    feeds = _feeds(models, sources, opened=opened, identify=ways.identify, home=terms.home())
+    record_key = load_signing_key(key_file(paths.record_key))  # before the ledger is open: what fails here is a row
     stores = _open_stores(paths, clock, check=not identity.simulation)
     capture = Capture(
         feeds=feeds,
-        committer=_committer(paths, identity, clock, terms, stores),
+        committer=_committer(record_key, identity, clock, terms, stores),
         ledger=stores.coalescing,
         recovered=stores.recovered,
         models={**asdict(models.running), "config_sha256": config.sha256},
         perf_ns=perf_ns,
-        advance=advance,
-        progress=progress,
+        advance=ways.advance,
+        progress=ways.progress,
     )
     return CaptureProcess(capture=capture, running=models.running, stores=stores)
 
@@ -266,10 +288,12 @@ def _open_stores(paths: Paths, clock: Clock, *, check: bool) -> _Stores:
     )
 
 
-def _committer(paths: Paths, identity: Identity, clock: Clock, terms: InstalledTerms, stores: _Stores) -> Committer:
+def _committer(
+    record_key: Ed25519PrivateKey, identity: Identity, clock: Clock, terms: InstalledTerms, stores: _Stores
+) -> Committer:
     committer = Committer(
         node=identity.raw,
-        signing_key=load_signing_key(key_file(paths.record_key)),
+        signing_key=record_key,
         slots=stores.slots,
         spool=stores.spool,
         ledger=stores.coalescing,
@@ -321,7 +345,9 @@ def _feeds(
 def run_capture(config: Config, stop: threading.Event, beat: Callable[[], None]) -> Report:
     """Run capture on the configured sources until they end or `stop` is set."""
     clock = SystemClock(Paths.of(config).clock, "capture")
-    require_road(Paths.of(config), clock)
+    load_identity(Paths.of(config))
+    with refusals_written(Paths.of(config).log("capture"), clock):
+        require_road(Paths.of(config), clock)
     sources = [source_settings(section) for section in config.source]
     claims = Paths.of(config).claims
     process = build_capture(config, sources, clock, progress=lambda _source, _index: beat(), claims=claims)

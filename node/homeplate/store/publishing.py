@@ -54,6 +54,7 @@ PUBLIC: Mapping[str, frozenset[str]] = MappingProxyType(
         "capture.camera-back": frozenset({"repeats"}),
         "capture.camera-lost": frozenset({"reason", "repeats"}),
         "capture.clock-quarantined": _NOTHING,
+        "capture.not-started": frozenset({"reason"}),
         "capture.refused": frozenset({"rule", "recipient", "reason", "repeats"}),
         "capture.sealed": frozenset({"rules", "recipients", "storages"}),
         "capture.source-broken": frozenset({"reason"}),
