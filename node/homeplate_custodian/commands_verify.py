@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
 
 from homeplate.clock import NANOSECONDS, WallClock, utc_text
+from homeplate.domain.record import DAY_SECONDS
 from homeplate.errors import ConfigError, LedgerError
 from homeplate.trust.bundle import Bundle, pin_root, read_bundle
 from homeplate.trust.files import read_bounded
 from homeplate.trust.metadata import MAX_METADATA_BYTES
+from homeplate.trust.reasons import NamedTrustError
 from homeplate_custodian import provision
 from homeplate_custodian.verify import Evidence, LogReport, Report, verify_ledger
 
@@ -36,6 +39,7 @@ def bundle_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--known", type=_folder, multiple=True, help="Checkpoints seen before; shows logs that were set back.")
 @click.option("--archive", "archives", type=_folder, multiple=True, help="A folder of archived segments.")
 @click.option("--partial", is_flag=True, help="Archived segments or whole logs may be missing: verify what is here.")
+@click.option("--at", "day", type=click.DateTime(["%Y-%m-%d"]), help="Judge bundle and node as of this past day (UTC).")
 @click.option("--certificates", type=_folder, help="Purge certificates to hold against the purge log.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON line.")
 def verify(
@@ -47,29 +51,75 @@ def verify(
     known: Sequence[Path],
     archives: Sequence[Path],
     partial: bool,
+    day: datetime | None,
     certificates: Path | None,
     as_json: bool,
 ) -> None:
     """Verify a node's ledger folder, or a copy or export of it; name the first bad row (exit code 10)."""
-    found = signed_bundle(custody, bundle, root)
+    at_s = None if day is None else past_day(day)
+    found = signed_bundle(custody, bundle, root, at_s=at_s)
     evidence = Evidence(
-        known=known, certificates=certificates, archives=archives, witnesses=found.witnesses, partial=partial
+        known=known,
+        certificates=certificates,
+        archives=archives,
+        witnesses=found.witnesses,
+        partial=partial,
+        until_s=None if at_s is None else at_s + DAY_SECONDS,
     )
     report = verify_ledger(ledgers, found.nodes, evidence)
     (_print_json if as_json else _print_lines)(report)
+    if day is not None and not as_json:
+        click.echo(f"note: judged as of {day.date()}, not as of today{_revoked(report)}")
     for log in report.logs:
         if log.bad:
             raise LedgerError(f"ledger {log.name}, row {log.bad.number}: {log.bad.reason}")
 
 
-def signed_bundle(custody: Path | None, bundle: Path | None, root: Path | None) -> Bundle:
+def past_day(day: datetime) -> int:
+    """Return the first second of a day (UTC), since 1970.
+
+    Raises:
+        ConfigError: where it is not over yet or today.
+    """
+    at_s = int(day.replace(tzinfo=UTC).timestamp())
+    if at_s > WallClock().now_ns() // NANOSECONDS:
+        raise ConfigError(f"--at {day.date()} is not there yet; leave it out to judge as of now")
+    return at_s
+
+
+def _revoked(report: Report) -> str:
+    if not report.revoked:
+        return ""
+    return (
+        "; the node is revoked by now, and the bundle does not say since when: ask, and trust no row after that day on "
+        "this word alone"
+    )
+
+
+def signed_bundle(custody: Path | None, bundle: Path | None, root: Path | None, *, at_s: int | None = None) -> Bundle:
     """Return the verified bundle that says whose nodes and whose witnesses count: nothing else does.
+
+    Args:
+        custody: the custody folder, whose published bundle counts; or
+        bundle: a published bundle, with
+        root: the root that it is under.
+        at_s: when it has to be in force, seconds since 1970; now where None.
 
     Raises:
         ConfigError: where it is not said which.
-        TrustError: where it does not verify.
+        TrustError: where it does not verify; one that is over says that `--at` judges a day before.
     """
-    now_s = WallClock().now_ns() // NANOSECONDS
+    try:
+        return _signed_bundle(custody, bundle, root, WallClock().now_ns() // NANOSECONDS if at_s is None else at_s)
+    except NamedTrustError as error:
+        if error.reason != "expired" or at_s is not None:
+            raise
+        raise NamedTrustError(
+            error.reason, f"{error}; or `verify --at YYYY-MM-DD` judges as of a day on which it was in force"
+        ) from error
+
+
+def _signed_bundle(custody: Path | None, bundle: Path | None, root: Path | None, now_s: int) -> Bundle:
     if custody and not (bundle or root):
         return provision.published(custody, now_s=now_s)
     if not (bundle and root) or custody:
@@ -93,7 +143,8 @@ def _print_json(report: Report) -> None:
         }
         for log in report.logs
     }
-    said = {"node": report.node, "ok": report.ok, "logs": logs, "absent": sorted(report.absent)}
+    absent = sorted(report.absent)
+    said = {"node": report.node, "ok": report.ok, "logs": logs, "absent": absent, "revoked": report.revoked}
     click.echo(json.dumps(said, sort_keys=True))
 
 

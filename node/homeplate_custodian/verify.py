@@ -21,7 +21,7 @@ from homeplate.store.certificates import certificate_of, read_certificate
 from homeplate.store.checkpoints import Checkpoint, checkpoint_files, origin_of, parse, read_note, verify
 from homeplate.store.cosignatures import cosignatures
 from homeplate.store.reading import SEGMENT, Scan, log_name, scan
-from homeplate.store.rows import AnyLine, BadRow, Line
+from homeplate.store.rows import AnyLine, BadRow, Line, number_of, span_of
 from homeplate_custodian.expected import NODE_LOGS, Signs
 
 LOG_SUFFIX = ".log"
@@ -62,11 +62,13 @@ class Report:
     Attributes:
         absent: of the logs that a node always has those that are not here, each with why it must exist ("": nothing
             says that it does). Nothing of them was verified.
+        revoked: the node is revoked in the bundle, and a day before is judged.
     """
 
     node: str
     logs: tuple[LogReport, ...]
     absent: Mapping[str, str] = field(default_factory=dict)
+    revoked: bool = False
 
     @property
     def ok(self) -> bool:
@@ -96,6 +98,8 @@ class Evidence:
         witnesses: those that the registry names.
         partial: True where archived segments and whole logs may be missing.
         expected: logs that are named where they are not here.
+        until_s: where a past day is judged, the first second (since 1970) after it: what a node that is revoked by now
+            wrote before counts, and no row of it from then on; None judges the present.
     """
 
     known: Sequence[Path] = ()
@@ -104,6 +108,7 @@ class Evidence:
     witnesses: Sequence[Witness] = ()
     partial: bool = False
     expected: Sequence[str] = NODE_LOGS
+    until_s: int | None = None
 
 
 def verify_ledger(
@@ -130,6 +135,11 @@ def verify_ledger(
     places = _places(folder, held)
     names = _names(folder, places)
     node = _node(places, names, nodes)
+    if node.revoked and held.until_s is None:
+        raise LedgerError(
+            f"node {node.pseudonym.hex()} is revoked: nothing that it signed counts; what it signed up to a day before "
+            "its revocation is judged with --at YYYY-MM-DD"
+        )
     signs = Signs()
 
     def see(name: str, line: AnyLine) -> None:
@@ -143,7 +153,12 @@ def verify_ledger(
     if not held.partial:
         reports = [report for report in reports if report.name not in missing]
         reports += [_missing(name, why) for name, why in missing.items()]
-    return Report(node=node.pseudonym.hex(), logs=tuple(sorted(reports, key=lambda one: one.name)), absent=absent)
+    return Report(
+        node=node.pseudonym.hex(),
+        logs=tuple(sorted(reports, key=lambda one: one.name)),
+        absent=absent,
+        revoked=node.revoked,
+    )
 
 
 def _missing(name: str, why: str) -> LogReport:
@@ -180,8 +195,6 @@ def _node(places: Sequence[Path], names: Sequence[str], nodes: Iterable[NodeEntr
     node = next((node for node in nodes if node.pseudonym.hex() == pseudonym), None)
     if node is None:
         raise LedgerError(f"node {pseudonym[:_PSEUDONYM_DIGITS]} is not in the bundle: enrol it, or take its bundle")
-    if node.revoked:
-        raise LedgerError(f"node {pseudonym} is revoked: nothing that it signed counts")
     return node
 
 
@@ -201,6 +214,8 @@ def _verify_log(
 
     def keep(line: AnyLine, _: bytes) -> None:
         visit(line)
+        if node.revoked:
+            _judge_time(log, line, held.until_s)
         if isinstance(line, Line) and line.row.number in wanted:
             lines[line.row.number] = line
 
@@ -224,6 +239,14 @@ def _verify_log(
         witnessed_s=log.witnessed_s,
         bad=min(log.bad, key=lambda bad: bad.number, default=None),
     )
+
+
+def _judge_time(log: _Log, line: AnyLine, until_s: int | None) -> None:
+    """Find a row of a revoked node that is not of the time that is judged; a withheld one is between its neighbours."""
+    span = span_of(line)
+    if span is not None and until_s is not None and span.first >= until_s * NANOSECONDS:
+        reason = "it is of a day after the one that is judged, and the node is revoked"
+        log.bad.append(BadRow(number=number_of(line), reason=reason))
 
 
 def _judge_ends(log: _Log, state: Scan, *, may_lack: bool) -> None:

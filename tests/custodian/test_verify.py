@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
@@ -339,14 +340,16 @@ def test_a_purge_certificate_must_say_what_its_row_says(purged, tmp_path):
 @pytest.fixture
 def enrolled(tmp_path):
     """A custody that enrolled the node and published its bundle, by the wall clock; the node's ledgers, signed."""
-    now_ns = WallClock().now_ns()
+    return made_at(tmp_path, WallClock().now_ns() // NANOSECONDS)
+
+
+def made_at(tmp_path, now_s):
     record, key = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     ledgers = Ledgers(tmp_path / "node", key)
-    ledgers.clock = SimulatedClock(now_ns)
+    ledgers.clock = SimulatedClock(now_s * NANOSECONDS)
     ledgers.write("capture", 3)
     ledgers.sign()
     custody = tmp_path / "custody"
-    now_s = now_ns // NANOSECONDS
     provision.init(custody, registry_body="State Registry", operator_body="City of Example", now_s=now_s)
     provision.enrol(custody, _request(record, key), now_s=now_s)
     provision.publish_bundle(custody, now_s=now_s)
@@ -403,6 +406,41 @@ def test_the_command_names_the_first_bad_row_and_exits_with_10(enrolled):
     assert done.exit_code == 10
     assert "capture: row 2 is bad: row 3 stands in its place" in done.output
     assert "error: ledger capture, row 2" in done.output
+
+
+def days(seconds):
+    return datetime.fromtimestamp(seconds, tz=UTC).date().isoformat()
+
+
+def test_a_bundle_that_is_over_is_judged_as_of_a_day_on_which_it_was_in_force_and_that_is_said(tmp_path):
+    then_s = WallClock().now_ns() // NANOSECONDS - 60 * 86_400
+    ledgers, custody = made_at(tmp_path, then_s)
+    public = ("--bundle", custody / "bundle", "--root", custody / "root.json")
+    done = run(ledgers.folder, *public)
+    assert done.exit_code == 6
+    assert "`verify --at YYYY-MM-DD`" in done.output
+    done = run(ledgers.folder, *public, "--at", days(then_s + 86_400))
+    assert done.exit_code == 0, done.output
+    assert f"note: judged as of {days(then_s + 86_400)}, not as of today\n" in done.output
+    assert run(ledgers.folder, *public, "--at", days(then_s + 50 * 86_400)).exit_code == 6
+    ahead = run(ledgers.folder, *public, "--at", "2999-01-01")
+    assert ahead.exit_code == 2
+    assert "is not there yet" in ahead.output
+
+
+def test_what_a_revoked_node_wrote_up_to_the_day_is_judged_and_a_row_after_it_is_bad(ledgers):
+    revoked = [ledgers.node(revoked=True, not_after_s=NOW_S + 10**6)]
+    with pytest.raises(LedgerError, match="--at YYYY-MM-DD"):
+        ledgers.verify(nodes=revoked)
+    report = ledgers.verify(nodes=revoked, until_s=NOW_S + 1)
+    assert report.ok
+    assert report.revoked
+    ledgers.clock.advance_to((NOW_S + 1) * NANOSECONDS)
+    ledgers.write("capture", 1)
+    ledgers.sign()
+    bad = ledgers.bad(nodes=revoked, until_s=NOW_S + 1)
+    assert bad.number == 10
+    assert "the node is revoked" in bad.reason
 
 
 def test_the_command_asks_whose_nodes_count(enrolled):
