@@ -81,7 +81,8 @@ def install_one_that_was_published(built, days_ago, **listed):
     nodes = provision._load(built.custody, NODES_TARGET, NodesFile)
     enrolled = [msgspec.structs.replace(node, not_before_s=then_s) for node in nodes.nodes]
     provision._save(built.custody, NODES_TARGET, msgspec.structs.replace(nodes, nodes=enrolled))
-    provision.set_hot_list(built.custody, forge.hot_list("7ABC123"), now_s=then_s, **listed)
+    listing = forge.hot_list("7ABC123", expires_s=then_s + 30 * DAY_SECONDS)
+    provision.set_hot_list(built.custody, listing, now_s=then_s, **listed)
     bundle = provision.publish_bundle(built.custody, now_s=then_s)
     install(built.load(), bundle, None, lambda: SystemClock(built.paths.clock, "bundle"))
 
