@@ -49,3 +49,10 @@ def test_purge_destroys_one_class_where_the_other_ones_slot_file_is_damaged(simu
         run_purge(simulation_node.load())
     assert not store.live()
     store.close()
+
+
+def test_a_purge_that_destroyed_nothing_says_so_and_the_last_one_is_not_shown_as_new(simulation_node):
+    first = run_purge(simulation_node.load())
+    assert first.startswith("purged at ")
+    again = run_purge(simulation_node.load())
+    assert again == f"nothing is over, nothing was destroyed; the last time, {first}"

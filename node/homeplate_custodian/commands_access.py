@@ -266,7 +266,14 @@ def _keys(custody: Path, agency: str, clock: WallClock) -> list[DatedKey]:
 def keys_expire(*, custody: Path, agency: str, by: str, key_id: str | None, early: str | None, yes: bool) -> None:
     """Destroy dated private keys: what was sealed to them opens nowhere any more. The access log says so first."""
     clock = WallClock()
-    for key in chosen(_keys(custody, agency, clock), clock.now_ns() // NANOSECONDS, key_id, by, early):
+    found, now_s = _keys(custody, agency, clock), clock.now_ns() // NANOSECONDS
+    due = chosen(found, now_s, key_id, by, early)
+    if not due:
+        click.echo("nothing is due, nothing was destroyed")
+    for key in found if not due else []:
+        until = "" if key.due_s is None else f"; due at {utc_text(key.due_s * NANOSECONDS)}"
+        click.echo(f"{key.key_id} stays: {key.why_not(now_s)}{until}")
+    for key in due:
         if not yes:
             click.confirm(f"Destroy {key.key_id}?", abort=True)
         said: dict[str, str | bool] = {

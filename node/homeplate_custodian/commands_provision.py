@@ -336,8 +336,9 @@ def hot_list(custody: Path, file: io.TextIOBase, days: int) -> None:
     if len(text) > _MAX_HOT_LIST_BYTES:
         raise ConfigError(f"the hot list is longer than {_MAX_HOT_LIST_BYTES} characters; nothing was changed")
     entries = parse_lines(text)
-    provision.set_hot_list(custody, entries, now_s=_now_s(), valid_s=days * DAY_SECONDS)
-    click.echo(f"{len(entries)} entries")
+    written = provision.set_hot_list(custody, entries, now_s=_now_s(), valid_s=days * DAY_SECONDS)
+    doubled = len(entries) - written
+    click.echo(f"{written} entries{f'; {doubled} lines say what another line says' if doubled else ''}")
 
 
 def parse_lines(text: str) -> list[HotListEntry]:

@@ -14,7 +14,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 
 from homeplate.domain.agency import KemKind
-from homeplate.domain.hotlist import HotListEntry
+from homeplate.domain.hotlist import HotListEntry, code_of
 from homeplate.domain.profiles import Profile
 from homeplate.domain.record import DAY_SECONDS, NANOSECONDS, Part, StorageClass
 from homeplate.domain.rules import RETENTION_CAP_S, Trigger
@@ -617,8 +617,11 @@ def revoke_node(custody: Path, pseudonym: str) -> None:
     _save(custody, NODES_TARGET, NodesFile(nodes=nodes))
 
 
-def set_hot_list(custody: Path, entries: Iterable[HotListEntry], *, now_s: int, valid_s: int = 7 * DAY_SECONDS) -> None:
+def set_hot_list(custody: Path, entries: Iterable[HotListEntry], *, now_s: int, valid_s: int = 7 * DAY_SECONDS) -> int:
     """Replace the hot list's draft; `publish_bundle` seals it to every node that counts.
+
+    Returns:
+        How many entries are written: one that is there twice counts once.
 
     Raises:
         ConfigError: where an entry's last day is over.
@@ -630,6 +633,7 @@ def set_hot_list(custody: Path, entries: Iterable[HotListEntry], *, now_s: int, 
     data = encode_hot_list(entries, issued_s=now_s, expires_s=now_s + valid_s)
     parse_hot_list(data, now_s)
     write_durably(custody / OPERATOR / HOT_LIST_FILE, data, mode=0o600)
+    return len({(entry.terms, code_of(entry.text)) for entry in entries})
 
 
 def publish_bundle(custody: Path, *, now_s: int) -> Path:

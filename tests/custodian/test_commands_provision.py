@@ -77,7 +77,9 @@ def test_a_bundle_made_by_commands_is_installed_by_a_node(custody: str, tmp_path
     assert out.read_text().startswith("-----BEGIN CERTIFICATE-----")
     lines = ["7ABC123,US-CA,passenger,stolen,stolen-vehicle,2099-01-01", ""]
     lines += ["7abc124, US-NV,other,alerts,missing-person, 2099-01-01"]
-    done("bundle", "hot-list", custody, "-", text="\n".join(lines))
+    assert done("bundle", "hot-list", custody, "-", text="\n".join(lines)) == "2 entries\n"
+    said = done("bundle", "hot-list", custody, "-", text="\n".join([*lines, lines[0]]))
+    assert said == "2 entries; 1 lines say what another line says\n"
     done("bundle", "agency", "next-key", custody, "CA0570100")
     done("bundle", "publish", custody)
     installed = forge.node(tmp_path / "node", Path(custody))

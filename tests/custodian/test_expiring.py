@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from homeplate.clock import NANOSECONDS, WallClock
+from homeplate.clock import NANOSECONDS, WallClock, utc_text
 from homeplate.domain.record import DAY_SECONDS
 from homeplate.domain.rules import RETENTION_CAP_S
 from homeplate.errors import ConfigError
@@ -111,6 +111,10 @@ def test_the_command_destroys_what_is_due_and_the_log_says_so_before_and_after(t
     assert rows[1].fields == {
         "agency": "pd", "key": due.key_id.hex(), "by": "custodian", "early": False, "reason": "due", "files": 1,
     }  # fmt: skip
+    due_at = utc_text((now_s + DAY_SECONDS) * NANOSECONDS)
+    said = call("expire", "--by", "custodian")
+    assert said.startswith(f"nothing is due, nothing was destroyed\n{young.key_id.hex()} stays: not-due: ")
+    assert said.endswith(f"; due at {due_at}\n")
     assert "not-due" in call("expire", "--by", "custodian", "--key", young.key_id.hex(), code=2)
     call("expire", "--by", "custodian", "--key", young.key_id.hex(), "--early", "a laptop was stolen", "--yes")
     assert not young_path.exists()

@@ -10,7 +10,7 @@ from homeplate.clock import NANOSECONDS, SystemClock
 from homeplate.config import Config
 from homeplate.domain.record import DAY_SECONDS
 from homeplate.domain.rules import RETENTION_CAP_S
-from homeplate.errors import ConfigError, LedgerError
+from homeplate.errors import ConfigError, HomeplateError, LedgerError
 from homeplate.sealing.keys import load_signing_key
 from homeplate.store.archive import archive
 from homeplate.store.checkpoints import Checkpoint, sign_checkpoints, write_durably
@@ -122,7 +122,8 @@ def export_all(
 
     Raises:
         ConfigError: where the folder is there, or an event is not known.
-        LedgerError: where a log does not verify, or none has a row of a day that is over.
+        LedgerError: where a log does not verify.
+        HomeplateError: where no log has a row of a day that is over; nothing is wrong then.
         StoreError: where a file cannot be written.
     """
     if unknown := sorted(set(withheld) - PUBLIC.keys()):
@@ -146,7 +147,7 @@ def export_all(
     }
     written = {name: exported for name, exported in found.items() if exported}
     if not written:
-        raise LedgerError("no log has a row of a day that is over: export tomorrow (days end at 0:00 UTC)")
+        raise HomeplateError("no log has a row of a day that is over: export tomorrow (days end at 0:00 UTC)")
     return written
 
 

@@ -10,6 +10,7 @@ from homeplate.domain.record import StorageClass
 from homeplate.errors import SealingError, StoreError
 from homeplate.purge import Held, purge
 from homeplate.sealing.slots import SlotStore
+from homeplate.store.certificates import certificate_path
 from homeplate.store.held import HeldRecords
 from homeplate.store.ledger import MerkleLog, read_rows
 from homeplate.store.spool import FileSpool
@@ -29,6 +30,7 @@ def run_purge(config: Config, by_hand: ByHand | None = None) -> str:
     paths = Paths.of(config)
     load_identity(paths)
     clock = SystemClock(paths.clock, "purge", witness=lambda: _last_told_ns(paths))
+    before = max(paths.certificates.glob("purge-*.json"), default=None)
     stores, unopened = _open_stores(paths)
     held, unopened_held = _open_held(paths)
     try:
@@ -49,7 +51,9 @@ def run_purge(config: Config, by_hand: ByHand | None = None) -> str:
     oldest = "none" if certificate.oldest_expiry_s is None else utc_text(certificate.oldest_expiry_s * NANOSECONDS)
     at = utc_text(certificate.purged_at_s * NANOSECONDS)
     early = f" ({certificate.keys_destroyed_early} by hand)" if certificate.keys_destroyed_early else ""
-    return (
+    # The last certificate stands for an hour where nothing is over: said, or it would read as a purge of now.
+    again = before == certificate_path(paths.certificates, certificate.ledger.row)
+    return ("nothing is over, nothing was destroyed; the last time, " if again else "") + (
         f"purged at {at}: {certificate.keys_destroyed} slot keys destroyed{early}, {files} files removed, "
         f"{certificate.keys_left} keys left, the first to expire: {oldest}; "
         f"{certificate.holds} holds keep {certificate.held_records} records"
