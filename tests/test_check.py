@@ -1,13 +1,16 @@
 """What `homeplate check` says of the signed bundle: its usage policy, its witnesses, its hot list, its next version."""
 
+import dataclasses
+import re
+
 import msgspec
 import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from homeplate import cli
+from homeplate import cli, clock
 from homeplate.app.node import install
-from homeplate.clock import SystemClock
+from homeplate.clock import NANOSECONDS, SystemClock, system_readers
 from homeplate.domain.record import DAY_SECONDS
 from homeplate.domain.rules import Trigger
 from homeplate.domain.witness import Witness
@@ -54,6 +57,31 @@ def test_check_names_each_part_that_the_usage_policy_lacks_and_is_content_with_a
     provision.set_usage(production.custody, PolicyFile(**WHOLE))
     production.publish()
     assert "WRONG" not in homeplate(production, "check")
+
+
+def off_for(built, days, boots):
+    """Let the node start anew after some days without power, by the wall clock alone."""
+    real, since = system_readers(), system_readers().boot_ns()
+    for boot in range(1, boots + 1):
+        readers = dataclasses.replace(
+            real,
+            boot_id=lambda boot=boot: f"boot-{boot}",
+            boot_ns=lambda: real.boot_ns() - since,
+            wall_ns=lambda boot=boot: real.wall_ns() + boot * days * DAY_SECONDS * NANOSECONDS,
+        )
+        SystemClock(built.paths.clock, "purge", readers=readers)
+    return readers
+
+
+def test_check_says_how_much_time_off_no_signature_confirmed_and_when_that_is_too_much(simulation_node, monkeypatch):
+    assert re.search(r"ok    clock: node time .*; 0\.0 of 14 days of time off", homeplate(simulation_node, "check"))
+    readers = off_for(simulation_node, 6, boots=2)
+    monkeypatch.setattr(clock, "system_readers", lambda: readers)
+    said = homeplate(simulation_node, "check", code=6)  # its hot list is over by then
+    assert "note  clock: 12.0 of 14 days of time off rest on the wall clock alone, and past that the node stops" in said
+    readers = off_for(simulation_node, 6, boots=3)
+    said = homeplate(simulation_node, "check", code=9)
+    assert re.search(r"WRONG clock: the clock leapt 5\d{5} s .*, and 103\d{4} s off .*: mend the clock's source", said)
 
 
 def test_check_says_that_the_registry_names_no_witness(simulation_node):

@@ -2,8 +2,10 @@
 
 import json
 import os
+import tempfile
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from homeplate.clock import (
     NANOSECONDS,
     PLAUSIBLE_OFF_NS,
     RESERVE_NS,
+    UNCONFIRMED_OFF_NS,
     Readers,
     SimulatedClock,
     SystemClock,
@@ -202,10 +205,107 @@ def test_a_damaged_mark_is_refused_by_name(tmp_path):
     path = tmp_path / "capture.mark"
     good = path.read_bytes()
     early = json.dumps({**json.loads(good), "reserved_ns": START_NS - 1}).encode()
-    for bad in (b"", b"{}", early, good[:-1], good.replace(b'"version":1', b'"version":2'), b"\xff" + good):
+    for bad in (b"", b"{}", early, good[:-1], good.replace(b'"version":2', b'"version":3'), b"\xff" + good):
         path.write_bytes(bad)
         with pytest.raises(ClockError, match=r"capture.mark"):
             start(machine, tmp_path, "uplink")
+
+
+def test_a_mark_of_an_older_version_is_refused_with_what_to_do(tmp_path):
+    machine = Machine()
+    start(machine, tmp_path)
+    path = tmp_path / "capture.mark"
+    old = {name: value for name, value in json.loads(path.read_bytes()).items() if name != "confirmed_ns"}
+    path.write_text(json.dumps(old | {"version": 1}))
+    told = r"capture.mark is of version 1, not 2: run `homeplate purge`.*remove the other marks.*newly signed bundle"
+    with pytest.raises(ClockError, match=told):
+        start(machine, tmp_path, "uplink")
+    machine.run(DAY_NS)
+    purge = witnessed(machine, tmp_path, START_NS + DAY_NS - 3600 * NANOSECONDS)  # the last row of its ledger
+    path.unlink()
+    bundle = start(machine, tmp_path, "bundle")
+    with pytest.raises(ClockError, match="newly signed bundle"):
+        bundle.now_ns()
+    bundle.believe(machine.wall)
+    assert bundle.now_ns() == start(machine, tmp_path).now_ns() == machine.wall
+    assert purge.least_ns() <= machine.wall
+
+
+def test_time_off_that_no_signature_confirms_is_summed_over_boots(tmp_path):
+    """With the wall clock moved before each boot, nine boots in seconds of power would give two months."""
+    machine = Machine()
+    start(machine, tmp_path)
+    for _ in range(9):
+        machine.off(0)
+        machine.wall += PLAUSIBLE_OFF_NS - DAY_NS // 10
+        machine.run(5 * NANOSECONDS)
+        clock = start(machine, tmp_path)
+    assert clock.least_ns() <= START_NS + UNCONFIRMED_OFF_NS + 10 * RESERVE_NS
+    assert clock.unconfirmed_ns == 2 * (PLAUSIBLE_OFF_NS - DAY_NS // 10 - RESERVE_NS)
+    machine.wall = clock.least_ns() + DAY_NS
+    with pytest.raises(ClockError, match=r"off before it rest on the clock alone, more than the 1209600 s"):
+        clock.now_ns()
+    assert clock.quarantine.unconfirmed_s == clock.unconfirmed_ns // NANOSECONDS
+    machine.wall = START_NS + DAY_NS  # somebody set it right
+    assert clock.now_ns() == clock.least_ns()
+
+
+def test_the_sum_ends_exactly_at_its_limit(tmp_path):
+    for beyond in (0, 1):
+        machine, folder = Machine(since_boot=0), tmp_path / str(beyond)
+        start(machine, folder)
+        for off in (PLAUSIBLE_OFF_NS, PLAUSIBLE_OFF_NS + beyond):
+            machine.off(RESERVE_NS + off)
+            clock = start(machine, folder)
+        assert (clock.quarantine is None) == (beyond == 0)
+
+
+def test_a_signed_time_confirms_the_time_off_before_it_for_good(tmp_path):
+    machine = Machine()
+    start(machine, tmp_path)
+    for process in ("capture", "uplink"):
+        machine.off(PLAUSIBLE_OFF_NS)
+        start(machine, tmp_path, process)
+    bundle = start(machine, tmp_path, "bundle")
+    assert bundle.unconfirmed_ns == 2 * (PLAUSIBLE_OFF_NS - RESERVE_NS)
+    bundle.believe(bundle.now_ns() - 10 * DAY_NS)
+    assert bundle.unconfirmed_ns == 10 * DAY_NS
+    bundle.believe(bundle.now_ns() - 12 * DAY_NS)  # an older one takes nothing back
+    assert bundle.unconfirmed_ns == start(machine, tmp_path, "uplink").unconfirmed_ns == 10 * DAY_NS
+    machine.off(4 * DAY_NS)
+    again = start(machine, tmp_path)
+    assert again.quarantine is None
+    assert again.unconfirmed_ns == 14 * DAY_NS - RESERVE_NS
+    machine.off(DAY_NS)
+    assert start(machine, tmp_path, "uplink").quarantine is not None
+
+
+def test_time_off_under_a_signature_counts_from_the_signed_time_alone(tmp_path):
+    machine = Machine()
+    start(machine, tmp_path)
+    machine.off(60 * DAY_NS)
+    bundle = start(machine, tmp_path, "bundle")
+    bundle.believe(machine.wall - 2 * DAY_NS)
+    assert bundle.now_ns() == machine.wall
+    assert bundle.unconfirmed_ns == start(machine, tmp_path).unconfirmed_ns == 2 * DAY_NS
+
+
+def test_a_lost_mark_gives_no_time_off_back(tmp_path):
+    machine = Machine()
+    start(machine, tmp_path)
+    machine.off(PLAUSIBLE_OFF_NS)
+    start(machine, tmp_path), start(machine, tmp_path, "uplink")
+    spent = start(machine, tmp_path, "bundle").unconfirmed_ns
+    for name in ("capture", "bundle"):
+        (tmp_path / f"{name}.mark").unlink()
+        assert start(machine, tmp_path, "check").unconfirmed_ns == spent
+    damage(tmp_path, "uplink", "check")
+    witnessed(machine, tmp_path, machine.wall)
+    for name in ("uplink", "check"):
+        (tmp_path / f"{name}.mark").unlink()
+    machine.run(NANOSECONDS)
+    machine.off(DAY_NS)
+    assert start(machine, tmp_path).quarantine is not None  # nothing says any more what was confirmed
 
 
 def test_a_process_writes_its_own_mark_alone(tmp_path):
@@ -250,9 +350,62 @@ actions = st.lists(
         st.tuples(st.just("step"), st.integers(-500 * DAY_NS, 500 * DAY_NS)),
         st.tuples(st.just("cut"), st.integers(0, 40 * DAY_NS)),
         st.tuples(st.just("restart"), st.sampled_from(["capture", "uplink", "purge"])),
+        st.tuples(st.just("believe"), st.integers(-40 * DAY_NS, 20 * DAY_NS)),
     ),
     max_size=40,
 )
+spoofs = st.lists(
+    st.one_of(
+        st.tuples(st.just("run"), st.integers(0, 2 * RESERVE_NS)),
+        st.tuples(st.just("cut"), st.sampled_from([0, NANOSECONDS, DAY_NS, PLAUSIBLE_OFF_NS - DAY_NS // 10])),
+        st.tuples(st.just("step"), st.integers(-3 * DAY_NS, PLAUSIBLE_OFF_NS + DAY_NS)),
+        st.tuples(st.just("restart"), st.sampled_from(["capture", "uplink", "purge"])),
+        st.tuples(st.just("lose"), st.sampled_from(["capture", "uplink"])),
+        st.tuples(st.just("believe"), st.integers(-40 * DAY_NS, 20 * DAY_NS)),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(spoofs)
+def test_no_history_of_clock_moves_ages_a_record_past_the_unconfirmed_time_off_beyond_signed_times(steps):
+    """Node time is at most `UNCONFIRMED_OFF_NS` past powered-on time, reserves and signed times, whatever moves.
+
+    Every process of a boot comes to the same time and the same sum, in whatever order they start.
+    """
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None) as folder:
+        spoof(Path(folder), Machine(), steps)
+
+
+def spoof(folder, machine, steps):
+    purge = start(machine, folder, "purge")
+    confirmed = START_NS  # as somebody outside knows it
+    for kind, value in steps:
+        if kind == "step":
+            machine.wall = max(0, machine.wall + value)
+        elif kind == "cut":
+            machine.off(value)
+            confirmed += RESERVE_NS
+            purge = start(machine, folder, "purge")
+        elif kind == "restart":
+            start(machine, folder, value)
+        elif kind == "lose":
+            (folder / f"{value}.mark").unlink(missing_ok=True)
+        elif kind == "believe":
+            start(machine, folder, "bundle").believe(confirmed + value)
+            confirmed = max(confirmed, confirmed + value)
+        else:
+            machine.run(value)
+            confirmed += value
+            purge.save_mark()
+        clocks = [start(machine, folder, name) for name in ("uplink", "capture")]
+        assert len({(clock.least_ns(), clock.unconfirmed_ns, clock.quarantine is None) for clock in clocks}) == 1
+        assert clocks[0].least_ns() <= confirmed + UNCONFIRMED_OFF_NS
+        assert clocks[0].least_ns() - clocks[0].unconfirmed_ns <= confirmed
+        if clocks[0].quarantine is None:
+            assert purge.now_ns() == clocks[0].now_ns() <= confirmed + UNCONFIRMED_OFF_NS
 
 
 @settings(max_examples=60, deadline=None)
@@ -275,6 +428,8 @@ def test_powered_on_life_never_exceeds_the_cap_and_time_never_goes_back(tmp_path
             purge = start(machine, folder, "purge")
         elif kind == "restart":
             start(machine, folder, value)
+        elif kind == "believe":
+            start(machine, folder, "bundle").believe(last + value)
         else:
             remaining = value
             machine.run(remaining % RESERVE_NS)

@@ -174,7 +174,7 @@ def test_in_quarantine_nothing_is_held_and_what_is_held_ends_on_powered_on_time(
     node.apply()
 
     class Quarantined:
-        quarantine = Quarantine(mark_s=1, wall_s=2, step_s=3)
+        quarantine = Quarantine(mark_s=1, wall_s=2, step_s=3, unconfirmed_s=4)
         damaged = ()
         now = NOW_S
 

@@ -278,7 +278,7 @@ def test_a_folder_that_cannot_be_listed_stops_no_destruction(node, monkeypatch):
 class QuarantinedClock:
     """Node time that is refused, with `NOW_S` certainly passed."""
 
-    quarantine = Quarantine(mark_s=NOW_S - 5, wall_s=NOW_S + 10**7, step_s=10**7 + 5)
+    quarantine = Quarantine(mark_s=NOW_S - 5, wall_s=NOW_S + 10**7, step_s=10**7 + 5, unconfirmed_s=3)
     damaged = ()
 
     def now_ns(self):
@@ -297,7 +297,7 @@ def test_in_quarantine_what_certainly_expired_goes_what_may_not_have_stays_and_t
     node.record(StorageClass.LOCAL, NOW_S)
     node.purge()
     (alarm,) = node.rows("clock.quarantined")
-    assert alarm.fields == {"mark_s": NOW_S - 5, "wall_s": NOW_S + 10**7, "step_s": 10**7 + 5}
+    assert alarm.fields == {"mark_s": NOW_S - 5, "wall_s": NOW_S + 10**7, "step_s": 10**7 + 5, "unconfirmed_s": 3}
     assert alarm.time_ns == NOW_S * NANOSECONDS
 
 

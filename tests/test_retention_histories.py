@@ -2,7 +2,8 @@
 
 Whatever happens, after a purge a record that was powered on for its retention does not open, and one that does not open
 was over by a time that the node had reason to believe: powered-on time, the reserve of each boot, and time off that a
-wall clock claimed at a boot within `PLAUSIBLE_OFF_NS`. A move within a boot, one back and a longer one count nothing.
+wall clock claimed at a boot within `PLAUSIBLE_OFF_NS`, summed over boots within `UNCONFIRMED_OFF_NS` past what was
+signed. A move within a boot, one back and a longer one count nothing.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from homeplate.clock import NANOSECONDS, PLAUSIBLE_OFF_NS, RESERVE_NS, SystemClock
+from homeplate.clock import NANOSECONDS, PLAUSIBLE_OFF_NS, RESERVE_NS, UNCONFIRMED_OFF_NS, SystemClock
 from homeplate.domain.hold import HOLD_WINDOW_S, MOST_HOLDS
 from homeplate.domain.purging import ByHand, Why
 from homeplate.domain.record import RecordId, StorageClass
@@ -32,6 +33,7 @@ from tests.test_clock import Machine
 DAY_S = 86_400
 RETENTIONS_S = (600, 7200, 2 * DAY_S, 30 * DAY_S)
 PLAUSIBLE_S, RESERVE_S = PLAUSIBLE_OFF_NS // NANOSECONDS, RESERVE_NS // NANOSECONDS
+UNCONFIRMED_S = UNCONFIRMED_OFF_NS // NANOSECONDS
 LOST_S = 3700  # with every mark gone: purge's ledger says the time once an hour
 NOTABLE_S = (5, 700, 3600, DAY_S, 3 * DAY_S, 6 * DAY_S, 8 * DAY_S, 31 * DAY_S, 400 * DAY_S, 20_000 * DAY_S)
 STEPS_S = st.sampled_from([*NOTABLE_S, *(-step_s for step_s in NOTABLE_S)])
@@ -69,6 +71,7 @@ class Histories(RuleBasedStateMachine):
         self.captured_s: dict[RecordId, int] = {}
         self.holds: dict[bytes, tuple[RecordId, Kept]] = {}
         self.low_s = self.up_s = self.machine.wall / NANOSECONDS  # node time lies between these
+        self.confirmed_low_s = self.confirmed_up_s = self.low_s  # what is confirmed of it lies between these
         self.doubtful = False  # the wall clock may still be asked in this boot
         self.purged = False
         self.tick()
@@ -94,16 +97,21 @@ class Histories(RuleBasedStateMachine):
         """Move the bounds of node time as the wall clock is judged; where it may not be believed, it is asked again."""
         wall_s = self.machine.wall / NANOSECONDS
         self.up_s += reserve_s
-        self.doubtful = wall_s > self.low_s + PLAUSIBLE_S
+        self.confirmed_up_s += reserve_s
+        most_s = min(max(self.low_s, self.confirmed_low_s) + PLAUSIBLE_S, self.confirmed_low_s + UNCONFIRMED_S)
+        self.doubtful = wall_s > most_s
         if not self.doubtful:
             self.low_s = max(self.low_s, wall_s)
-        if wall_s <= self.up_s + PLAUSIBLE_S:
+        most_s = min(max(self.up_s, self.confirmed_up_s) + PLAUSIBLE_S, self.confirmed_up_s + UNCONFIRMED_S)
+        if wall_s <= most_s:
             self.up_s = max(self.up_s, wall_s)
 
     def power(self, seconds):
         self.machine.run(seconds * NANOSECONDS)
         self.low_s += seconds
         self.up_s += seconds
+        self.confirmed_low_s += seconds
+        self.confirmed_up_s += seconds
 
     def boot(self, off_s, step_s):
         """Cut the power, and start again: memory-backed slots are gone, a purge comes first."""
@@ -167,6 +175,17 @@ class Histories(RuleBasedStateMachine):
     def move_the_wall_clock(self, step_s):
         self.machine.wall = max(0, self.machine.wall + step_s * NANOSECONDS)
 
+    @rule(ahead_s=st.sampled_from([-400 * DAY_S, -31 * DAY_S, -8 * DAY_S, -DAY_S, 0, DAY_S, 40 * DAY_S]))
+    def a_bundle_is_signed(self, ahead_s):
+        """Bring a signed time, so far ahead of what is confirmed."""
+        signed_s = int(self.confirmed_up_s) + ahead_s
+        with contextlib.suppress(ClockError):
+            SystemClock(self.root / "clock", "bundle", readers=self.machine.readers()).believe(signed_s * NANOSECONDS)
+        self.confirmed_low_s = max(self.confirmed_low_s, signed_s)
+        self.confirmed_up_s = max(self.confirmed_up_s, signed_s)
+        if self.doubtful:
+            self.ask_the_wall(0)
+
     @rule(off_s=OFF_S, step_s=st.one_of(st.just(0), STEPS_S), after_s=st.integers(0, 60))
     def cut_the_power(self, off_s, step_s, after_s):
         self.power(after_s)  # the timer's last purge was so long ago
@@ -194,6 +213,7 @@ class Histories(RuleBasedStateMachine):
             path.write_bytes(b"\0" * 30)
         if not others:
             self.low_s -= LOST_S
+            self.confirmed_low_s = 0
             for kept in (*self.records.values(), *(kept for _, kept in self.holds.values())):
                 kept.since_s += LOST_S
         self.tick()

@@ -1,8 +1,9 @@
 """Node time: the only module that reads a clock. It decides what time it is; what follows from that is others' affair.
 
 Within a boot node time is CLOCK_BOOTTIME and nothing else, so a jump of the wall clock changes no age. Across boots the
-time off is the wall clock minus the high-water mark, believed only within `PLAUSIBLE_OFF_NS`; a longer step is
-quarantined, a step back counts as no time off (ARCHITECTURE 3, docs/decisions/0051-node-time.md).
+time off is the wall clock minus the high-water mark, believed only within `PLAUSIBLE_OFF_NS`, and summed over all boots
+within `UNCONFIRMED_OFF_NS` past what a custodian's signature confirms; a longer step is quarantined, a step back counts
+as no time off (ARCHITECTURE 3, docs/decisions/0051-node-time.md).
 
 The rule that keeps lives short: node time is never handed out beyond what a mark on disk already covers. After a power
 cut the next boot starts at that mark, so powered-on time is counted in full and node time never goes back.
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -37,8 +38,18 @@ PLAUSIBLE_OFF_NS = 7 * 86_400 * NANOSECONDS
 # powered-on time is covered even with the other processes down; each boot may shorten a life by this much, no more.
 RESERVE_NS = 90 * NANOSECONDS
 
+# How much time off, summed over boots, may rest on the wall clock alone: node time is never further than this past what
+# powered-on time and custodians' signatures confirm. Two such weeks bring a node that is off half of each day to its
+# next bundle, which is due every 30 days anyway; summed, because each boot of a spoofed clock would else take a week.
+UNCONFIRMED_OFF_NS = 2 * PLAUSIBLE_OFF_NS
+
+_MARK_VERSION = 2
 _MAXIMUM_MARK_BYTES = 4096
 _MEND = "restore it, or run `homeplate purge`, which carries on what the others show, then remove it"
+_RENEW = (
+    "run `homeplate purge`, which goes on by what its ledger shows and writes its own anew, remove the other marks, and"
+    " install a newly signed bundle"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,22 +63,28 @@ class Readers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantine:
-    """Why node time is refused: the wall clock claims `step_s` seconds off since the mark at `mark_s`."""
+    """Why node time is refused: the wall clock claims `step_s` seconds off since the mark at `mark_s`.
+
+    `unconfirmed_s` of the time before that mark was off, too, by the wall clock alone.
+    """
 
     mark_s: int
     wall_s: int
     step_s: int
+    unconfirmed_s: int
 
 
 class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One process's high-water mark. Attributes in nanoseconds.
 
     Attributes:
-        version: 1.
+        version: 2.
         boot_id: the boot in which it was written.
         boot_ns: time since boot at which it was written.
         anchor_ns: node time at boot; node time is this plus the time since boot.
         reserved_ns: node time never handed out beyond this; the next boot starts here.
+        confirmed_ns: what of `anchor_ns` a custodian's signature or powered-on time vouches for, the reserves included;
+            the time off in between rests on wall clocks alone. It never falls: the highest of all marks counts.
         believed: False while the boot's wall clock is quarantined; the anchor then counts no time off.
     """
 
@@ -76,7 +93,14 @@ class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     boot_ns: int
     anchor_ns: int
     reserved_ns: int
+    confirmed_ns: int
     believed: bool
+
+
+class _Versioned(msgspec.Struct, frozen=True):
+    """What a mark of every version has."""
+
+    version: int
 
 
 class SystemClock:
@@ -110,10 +134,10 @@ class SystemClock:
         self._read = readers or system_readers()
         self._witness = witness
         self._damaged: tuple[str, ...] = ()
-        self._signed_ns = 0
         self._lock = threading.Lock()
         self._boot_id = self._read.boot_id()
         self._anchor_ns = 0
+        self._confirmed_ns = 0
         self._reserved_ns = 0
         self._quarantine: Quarantine | None = None
         self._settled = True
@@ -131,6 +155,11 @@ class SystemClock:
     def damaged(self) -> tuple[str, ...]:
         """The names of damaged marks, where a witness let this clock start all the same."""
         return self._damaged
+
+    @property
+    def unconfirmed_ns(self) -> int:
+        """How much of node time was time off by wall clocks alone, in nanoseconds; `believe` reduces it."""
+        return max(0, self._anchor_ns - self._confirmed_ns)
 
     def now_ns(self) -> int:
         """Return node time in nanoseconds since 1970.
@@ -164,15 +193,17 @@ class SystemClock:
     def believe(self, signed_ns: int) -> None:
         """Take a time that a custodian signed: the wall clock is believed up to `PLAUSIBLE_OFF_NS` past it.
 
-        That ends a quarantine after a long time off, for the other processes of this boot too. It moves no time by
-        itself, so an old signature that is brought again changes nothing.
+        It is at least this late, so node time up to here is confirmed, in later boots too. That ends a quarantine after
+        a long time off, for the other processes of this boot too. It moves no time by itself, and an old signature that
+        is brought again changes nothing.
 
         Raises:
             ClockError: where the mark cannot be read or written.
         """
         with self._lock:
-            self._signed_ns = max(self._signed_ns, signed_ns)
-            if self._quarantine:
+            confirmed_ns = signed_ns - self._read.boot_ns()
+            if confirmed_ns > self._confirmed_ns or self._quarantine:
+                self._confirmed_ns = max(self._confirmed_ns, confirmed_ns)
                 self._judge_again()
 
     def save_mark(self) -> None:
@@ -185,7 +216,7 @@ class SystemClock:
             self._save()
 
     def _judge_again(self) -> None:
-        """Look whether the quarantine can end: the wall clock was mended, or another process was told so."""
+        """Read the marks anew and write this one: a quarantine may end, because the wall clock was mended or signed."""
         with self._shared() as folder:
             self._establish()
             self._write(folder)
@@ -214,6 +245,7 @@ class SystemClock:
         boot_ns, wall_ns = self._read.boot_ns(), self._read.wall_ns()
         # A boot clock that went back under one boot id is a restored machine image: another boot for our purposes.
         same = [mark for mark in marks if mark.boot_id == self._boot_id and mark.boot_ns <= boot_ns]
+        self._confirmed_ns = max([self._confirmed_ns, EARLIEST_NS - boot_ns, *_confirmed(marks, same)])
         if self._damaged:
             self._count_from_below(marks, same, boot_ns)
             return
@@ -225,6 +257,7 @@ class SystemClock:
             if wall_ns < EARLIEST_NS:
                 raise ClockError(f"the clock says {utc_text(wall_ns)}, so it was never set: set it, then start again")
             self._anchor_ns = wall_ns - boot_ns
+            self._confirmed_ns = max(self._confirmed_ns, self._anchor_ns)  # there is no record that it could age
             return
         floor = max(mark.anchor_ns for mark in same) if same else max(mark.reserved_ns for mark in marks)
         self._judge(floor, boot_ns, wall_ns)
@@ -258,11 +291,15 @@ class SystemClock:
     def _judge(self, floor_ns: int, boot_ns: int, wall_ns: int) -> None:
         """Decide how long the node was off: `floor_ns` is node time at power-off, so at boot if it was not off."""
         off_ns = max(0, wall_ns - boot_ns - floor_ns)
-        ceiling_ns = max(floor_ns + boot_ns, self._signed_ns) + PLAUSIBLE_OFF_NS
-        if off_ns > 0 and wall_ns > ceiling_ns:
+        one_step_ns = max(floor_ns, self._confirmed_ns) + PLAUSIBLE_OFF_NS
+        all_steps_ns = self._confirmed_ns + UNCONFIRMED_OFF_NS
+        if off_ns > 0 and floor_ns + off_ns > min(one_step_ns, all_steps_ns):
             self._anchor_ns = floor_ns
             self._quarantine = Quarantine(
-                mark_s=floor_ns // NANOSECONDS, wall_s=wall_ns // NANOSECONDS, step_s=off_ns // NANOSECONDS
+                mark_s=floor_ns // NANOSECONDS,
+                wall_s=wall_ns // NANOSECONDS,
+                step_s=off_ns // NANOSECONDS,
+                unconfirmed_s=self.unconfirmed_ns // NANOSECONDS,
             )
         else:
             self._anchor_ns, self._quarantine = floor_ns + off_ns, None
@@ -272,11 +309,12 @@ class SystemClock:
         boot_ns = self._read.boot_ns()
         reserved_ns = self._anchor_ns + boot_ns + RESERVE_NS
         mark = Mark(
-            version=1,
+            version=_MARK_VERSION,
             boot_id=self._boot_id,
             boot_ns=boot_ns,
             anchor_ns=self._anchor_ns,
             reserved_ns=reserved_ns,
+            confirmed_ns=self._confirmed_ns,
             believed=self._quarantine is None and self._settled,
         )
         path, temporary = self._dir / f"{self._process}.mark", self._dir / f"{self._process}.new"
@@ -401,19 +439,34 @@ def _macos_boot_id() -> str:
     return done.stdout.strip()
 
 
+def _confirmed(marks: Sequence[Mark], same: Sequence[Mark]) -> Iterator[int]:
+    """Yield what each mark confirms of the time at this boot: powered-on time goes on, the reserve as in node time."""
+    for mark in marks:
+        yield mark.confirmed_ns if mark in same else mark.confirmed_ns + mark.reserved_ns - mark.anchor_ns
+
+
 def _read_mark(path: Path) -> Mark:
     try:
         with path.open("rb") as file:
-            mark = msgspec.json.decode(file.read(_MAXIMUM_MARK_BYTES), type=Mark)
+            content = file.read(_MAXIMUM_MARK_BYTES)
+        version = msgspec.json.decode(content, type=_Versioned).version
+        mark = msgspec.json.decode(content, type=Mark) if version == _MARK_VERSION else None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ClockError(f"the clock mark {path} is damaged, so no age can be trusted: {_MEND}") from error
-    if mark.version != 1 or mark.boot_ns < 0 or mark.anchor_ns + mark.boot_ns > mark.reserved_ns:
+    if mark is None:
+        raise ClockError(f"the clock mark {path} is of version {version}, not {_MARK_VERSION}: {_RENEW}")
+    if mark.boot_ns < 0 or mark.anchor_ns + mark.boot_ns > mark.reserved_ns:
         raise ClockError(f"the clock mark {path} contradicts itself: {_MEND}")
     return mark
 
 
 def _quarantined(quarantine: Quarantine) -> str:
+    step = f"the clock leapt {quarantine.step_s} s past the last mark"
+    most_s = PLAUSIBLE_OFF_NS // NANOSECONDS
+    if quarantine.step_s < most_s:
+        step += f", and {quarantine.unconfirmed_s} s off before it rest on the clock alone"
+        most_s = UNCONFIRMED_OFF_NS // NANOSECONDS
     return (
-        f"the clock leapt {quarantine.step_s} s past the last mark, more than the {PLAUSIBLE_OFF_NS // NANOSECONDS} s"
-        " that are believed without a signature: mend the clock's source, or install a newly signed bundle"
+        f"{step}, more than the {most_s} s that are believed without a signature: mend the clock's source, or install"
+        " a newly signed bundle"
     )

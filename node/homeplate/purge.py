@@ -418,7 +418,12 @@ class _Journal:
     def alarm(self, clock: PurgeClock, now_s: int) -> None:
         """Say that node time is quarantined or marks are damaged, once in `IDLE_S`, and each clock step."""
         if quarantine := clock.quarantine:
-            fields = {"mark_s": quarantine.mark_s, "wall_s": quarantine.wall_s, "step_s": quarantine.step_s}
+            fields = {
+                "mark_s": quarantine.mark_s,
+                "wall_s": quarantine.wall_s,
+                "step_s": quarantine.step_s,
+                "unconfirmed_s": quarantine.unconfirmed_s,
+            }
             self._alarm(QUARANTINED, now_s, fields)
         if clock.damaged:
             self._alarm(MARK_DAMAGED, now_s, {"marks": ",".join(clock.damaged), "least_s": now_s})

@@ -9,7 +9,7 @@ from homeplate.app.bundle import last_refusal
 from homeplate.app.cameras import looked_at
 from homeplate.app.conditions import require_policy
 from homeplate.app.node import PROCESSES, Identity, Paths, load_identity
-from homeplate.clock import NANOSECONDS, SystemClock, utc_text
+from homeplate.clock import NANOSECONDS, UNCONFIRMED_OFF_NS, SystemClock, utc_text
 from homeplate.config import Config, narrowing, source_settings
 from homeplate.domain.profiles import CAPS
 from homeplate.domain.record import DAY_SECONDS
@@ -155,7 +155,12 @@ def _storage(paths: Paths) -> Iterator[str]:
 
 
 def _clock(paths: Paths) -> Iterator[str]:
-    yield f"node time {utc_text(SystemClock(paths.clock, 'check').now_ns())}"
+    clock = SystemClock(paths.clock, "check")
+    days, most = clock.unconfirmed_ns / (DAY_SECONDS * NANOSECONDS), UNCONFIRMED_OFF_NS // (DAY_SECONDS * NANOSECONDS)
+    off = f"{days:.1f} of {most} days of time off rest on the wall clock alone"
+    yield f"node time {utc_text(clock.now_ns())}; {off}"
+    if 2 * days >= most:
+        yield f"note: {off}, and past that the node stops: install a newly signed bundle"
 
 
 def _loaded(config: Config) -> tuple[Bundle, int]:
