@@ -15,13 +15,14 @@ from homeplate.errors import TrustError
 from homeplate.trust import hotlist
 from homeplate.trust.hotlist import (
     MAX_AGE_S,
+    MAX_LISTS,
     HotListFile,
     HotListGroup,
     encode_hot_list,
     hot_list_expires_s,
     parse_hot_list,
 )
-from tests.trust.forge import NOW_S, hot_list
+from tests.trust.forge import NOW_S, hot_list, hot_list_terms
 from tests.trust.saying import says
 
 TERMS = st.builds(
@@ -263,3 +264,43 @@ def test_each_plate_stands_by_what_it_looks_like_too(entries: list[HotListEntry]
     texts = {code_of(entry.text): entry.text for entry in entries}
     looks = [folded_code_of(texts[int(read.codes[place])]) for place in read.folded_places]
     assert [int(code) for code in read.folded] == looks == sorted(looks)
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def lists(count: int) -> list[HotListEntry]:
+    """Return one plate, on so many lists."""
+    named = [hot_list_terms(list_name=f"list-{LETTERS[i]}") for i in range(count)]
+    return [HotListEntry(text=PlateText(PLATE), terms=terms) for terms in named]
+
+
+def test_a_hot_list_names_sixteen_lists_at_most(monkeypatch: pytest.MonkeyPatch):
+    good = encode_hot_list(lists(MAX_LISTS), issued_s=NOW_S, expires_s=NOW_S + 10)
+    assert len(parse_hot_list(good, NOW_S)) == MAX_LISTS
+    message = f"the hot list names more than {MAX_LISTS} lists; a list's name says who keeps it, no more"
+    with says(message):
+        encode_hot_list(lists(MAX_LISTS + 1), issued_s=NOW_S, expires_s=NOW_S + 10)
+    monkeypatch.setattr(hotlist, "MAX_LISTS", MAX_LISTS + 1)
+    many = encode_hot_list(lists(MAX_LISTS + 1), issued_s=NOW_S, expires_s=NOW_S + 10)
+    monkeypatch.undo()
+    with says(message):
+        parse_hot_list(many, NOW_S)
+
+
+@pytest.mark.parametrize("state", ["US-CA", "US-DC", "US-AS", "US-GU", "US-MP", "US-PR", "US-VI", "CA-BC", "MX-BCN"])
+def test_a_plate_may_be_of_a_state_a_territory_or_another_country(state: str):
+    good = written(entry={"state": state})
+    assert parse_hot_list(good, NOW_S).terms[0].state == state
+    entry = HotListEntry(text=PlateText(PLATE), terms=hot_list_terms(state=state, expires_s=NOW_S + 5))
+    assert encode_hot_list([entry], issued_s=NOW_S, expires_s=NOW_S + 10) == good
+
+
+@pytest.mark.parametrize("state", ["US-XX", "US-123", "US-C"])
+def test_a_state_that_the_united_states_have_not_is_neither_written_nor_read(state: str):
+    message = f"the hot list names {state}, which is no state; write a state as US-CA"
+    with says(message):
+        parse_hot_list(written(entry={"state": state}), NOW_S)
+    entry = HotListEntry(text=PlateText(PLATE), terms=hot_list_terms(state=state))
+    with says(message):
+        encode_hot_list([entry], issued_s=NOW_S, expires_s=NOW_S + 10)

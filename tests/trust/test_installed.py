@@ -4,7 +4,7 @@ import pytest
 
 from homeplate.domain.record import DAY_SECONDS, NANOSECONDS
 from homeplate.errors import TrustError
-from homeplate.trust.bundle import install_bundle
+from homeplate.trust.bundle import has_bundle, install_bundle
 from homeplate.trust.installed import InstalledBundle
 from homeplate_custodian import provision
 from tests.trust import forge
@@ -49,3 +49,14 @@ def test_it_gives_the_nodes_own_hot_list_and_none_once_the_bundle_is_gone(tmp_pa
     (folder / "timestamp.json").unlink()
     with pytest.raises(TrustError, match="holds no bundle yet"):
         bundle(NOW_NS)
+
+
+def test_a_node_that_has_but_its_root_never_had_a_bundle(tmp_path, custody):
+    folder = forge.node(tmp_path / "node", custody)
+    assert not has_bundle(folder)
+    install_bundle(custody / "bundle", folder, NOW_NS)
+    assert has_bundle(folder)
+    for path in folder.glob("*.json"):  # what is left of an installation is one
+        if not path.name.endswith(("root.json", "registry.json")):
+            path.unlink()
+    assert has_bundle(folder)

@@ -163,18 +163,24 @@ def test_keys_that_are_none_of_ours_are_refused_in_words(custody, installed, tmp
         found["keys"]["00" * 32] = found["keys"][by["registry"]["keyids"][0]]
         by["registry"]["keyids"].append("00" * 32)
 
-    def odd(key):
+    def odd(**changed):
         def change(by, found):
+            key = {"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": "ab" * 32}} | changed
             found["keys"]["00" * 32] = key
             by["operator"]["keyids"].append("00" * 32)
 
         return change
 
+    def unknown(by, found):
+        by["operator"]["keyids"].append("00" * 32)
+
+    none_of_ours = "a key of the role operator is no Ed25519 key in lower-case hexadecimal"
     for change, message in (
         (twice, "the role registry has one key under two ids"),
-        (odd({"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": "AB" * 32}}),
-         "a key of the role operator is no Ed25519 key in lower-case hexadecimal"),
-    ):  # fmt: skip
+        (odd(keyval={"public": "AB" * 32}), none_of_ours),
+        (odd(keytype="rsa", scheme="rsassa-pss-sha256"), none_of_ours),
+        (unknown, none_of_ours),
+    ):
         folder = shutil.copytree(custody, tmp_path / "changed")
         Forge(folder).edit("targets", delegations(change))
         with says(message, "roles"):
