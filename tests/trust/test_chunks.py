@@ -167,8 +167,9 @@ def test_a_refused_message_says_what_is_wrong_with_it(tmp_path):
     with says(f"a message of {MAX_MESSAGE_BYTES + 1} bytes; one has {MAX_MESSAGE_BYTES} at most", "too-large"):
         arrivals.take(bytes(MAX_MESSAGE_BYTES + 1))
     for message in (bytes(MAX_MESSAGE_BYTES), b"\xff", b"\xa1\xff"):
-        with pytest.raises(NamedTrustError, match=r"^a message is no part of a bundle: .") as caught:
+        with pytest.raises(NamedTrustError) as caught:
             arrivals.take(message)
+        assert str(caught.value) == f"a message is no part of a bundle: {caught.value.__cause__}"
         assert caught.value.reason == "not-a-message"
     with says("a list of chunks has another number of them than its size asks for", "not-a-message"):
         arrivals.take(listed(size=11))

@@ -275,6 +275,15 @@ def lists(count: int) -> list[HotListEntry]:
     return [HotListEntry(text=PlateText(PLATE), terms=terms) for terms in named]
 
 
+@pytest.mark.parametrize("codes", [(CODE, CODE, CODE), (CODE, CODE + (1 << 54), CODE)], ids=["twice", "out of order"])
+def test_plates_of_a_later_group_are_in_order_and_once_each_too(codes: tuple[int, ...]):
+    group = json.loads(written()[4:-8])["groups"][0]
+    groups = [group, group | {"count": 2, "list": "wanted"}]
+    good = (CODE, CODE, CODE + (1 << 54))
+    assert len(parse_hot_list(written(codes=good, groups=groups), NOW_S)) == 3
+    refused(written(codes=codes, groups=groups))
+
+
 def test_a_hot_list_names_sixteen_lists_at_most(monkeypatch: pytest.MonkeyPatch):
     good = encode_hot_list(lists(MAX_LISTS), issued_s=NOW_S, expires_s=NOW_S + 10)
     assert len(parse_hot_list(good, NOW_S)) == MAX_LISTS

@@ -91,8 +91,9 @@ def test_a_refused_pack_says_what_is_wrong(tmp_path, monkeypatch):
     with says("1.root.json is larger than the 3 bytes that it may have; it was not read further", "too-large"):
         files.read("1.root.json", 3)
     assert files.read("1.root.json", 4) == b"root"
-    with pytest.raises(NamedTrustError, match=r"^the file is no packed bundle: .") as caught:
+    with pytest.raises(NamedTrustError) as caught:
         unpack(b"\xc1")
+    assert str(caught.value) == f"the file is no packed bundle: {caught.value.__cause__}"
     assert caught.value.reason == "not-packed"
     (tmp_path / "file").touch()
     assert unpack(pack(tmp_path / "nowhere"))._files == unpack(pack(tmp_path / "file"))._files == {}
