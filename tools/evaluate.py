@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from homeplate.camera import open_source
+from homeplate.camera import VideoFileSource
 from homeplate.domain.passage import Image, Passage, located
 from homeplate.domain.plate import PlateReading
 from homeplate.domain.source import SourceKind, SourceSettings
@@ -134,7 +134,7 @@ def read_clip(path: Path, detector: Detector, reader: Reader, home: str) -> Row:
         home=home,
     )
     passages: list[Passage] = []
-    for frame in open_source(settings, 0).frames():
+    for frame in VideoFileSource(settings, 0).frames():
         passages += pipeline.process(frame)
     passages += pipeline.flush()
     counters = pipeline.counters

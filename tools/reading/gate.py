@@ -13,7 +13,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from homeplate.camera import open_source
+from homeplate.camera import VideoFileSource
 from homeplate.domain.passage import Frame, Image
 from homeplate.domain.source import SourceKind, SourceSettings
 from homeplate.pipeline import Stage
@@ -185,7 +185,7 @@ def clips(data: Path, models: Models, shown: Callable[[list[Path], str], Iterabl
     counted: dict[str, Gated] = {}
     for path in shown(sorted((data / "eval/clips").iterdir()), "clips"):
         pair = Pair(models)
-        for frame in open_source(SourceSettings(name="lane", kind=SourceKind.VIDEO, path=path), 0).frames():
+        for frame in VideoFileSource(SourceSettings(name="lane", kind=SourceKind.VIDEO, path=path), 0).frames():
             pair.process(frame, clear=False)
         pair.close()
         truth = {**by_eye, **labels}.get(path.name, set())
