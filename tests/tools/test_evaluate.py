@@ -104,3 +104,11 @@ def test_a_scenes_plate_has_the_readers_box_and_the_text_that_the_node_would_tel
     assert (plate["text"], plate["box"]) == ("5AOG200", [350.0, 212.0, 470.0, 272.0])
     (plate,) = evaluate.read_scene(pictures / "a.png", double, double, "unknown")["plates"]
     assert plate["text"] == "5A0G200"
+
+
+def test_a_clip_has_its_passages(monkeypatch, rendered, tmp_path):
+    clip, truth = rendered
+    out = tmp_path / "passages.jsonl"
+    assert run(monkeypatch, "clips", clip, "--out", out) == 0
+    (row,) = rows(out)
+    assert {passage["text"] for passage in row["passages"]} & set(truth)
