@@ -14,7 +14,7 @@ from tools.hil.steps import Result
 
 STAGES = {"motion": 0.4, "detect": 6.1, "read": 2.0}
 SAMPLES = [
-    Sample(at_s=10.0 * n, celsius=50.0 + n, available_mb=300.0, rss_mb=(("homeplate-capture.service", 120.0 + n),))
+    Sample(at_s=10.0 * n, celsius=50.0 + n, available_mb=300.0, share_mb=(("homeplate-capture.service", 120.0 + n),))
     for n in range(30)
 ]
 
@@ -69,7 +69,7 @@ def read(path):
 
 
 def test_the_page_is_one_file_with_its_plots_inside(tmp_path):
-    one = found(RESULTS, stages_ms=STAGES, pending=[(0.0, 0), (5.0, 4), (20.0, 0)], samples=SAMPLES)
+    one = found(RESULTS, stages_ms=STAGES, pending=[(0.0, 0), (5.0, 4), (20.0, 0)], mended_s=15.0, samples=SAMPLES)
     write_html(tmp_path / "hil.html", one)
     page = read(tmp_path / "hil.html")
     assert page.loads == []
@@ -78,8 +78,8 @@ def test_the_page_is_one_file_with_its_plots_inside(tmp_path):
     assert "1 of 3 steps failed" in page.text
     assert "WRONG clock: <never set> & more" in page.text
     assert [heading for heading, figure in plots(one) if svg(figure)] == [
-        "Time of each stage", "Records that wait for the broker, through the cut", "Heat", "Resident memory",
-        "Memory that is left",
+        "Time of each stage", "Records that wait for the broker, through the cut", "Heat",
+        "Memory of each unit, by its proportional share", "Memory that is left",
     ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The runner against a real sshd: what it finds, what it refuses, and that nothing is left there or told."""
 
 import json
+import re
 import socket
 import subprocess
 import time
@@ -11,9 +12,10 @@ import pytest
 
 from homeplate.aiming.preview import Preview
 from tests.hil.conftest import BIN, make_key
+from tools.do import ROOT
 from tools.hil.__main__ import main
 from tools.hil.remote import Remote, RemoteError, UnreachableError
-from tools.hil.settings import HilError, Node, Target, checked_node, load
+from tools.hil.settings import HilError, Node, Soak, Target, checked_node, load
 from tools.hil.target import IN_MEMORY, ON_DISK, render
 
 SECRET = "hunter2"
@@ -213,6 +215,15 @@ def test_settings_that_are_not_known_are_refused_by_name(tmp_path, text, words):
     (tmp_path / "hil.toml").write_text(text)
     with pytest.raises(HilError, match=words):
         load(tmp_path / "hil.toml")
+
+
+def test_the_settings_that_the_docs_show_are_settings(tmp_path):
+    [shown] = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/hardware-in-the-loop.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "hil.toml").write_text(shown)
+    read = load(tmp_path / "hil.toml")
+    assert read.soak == Soak()
+    assert read.network is not None
+    assert read.power is not None
 
 
 def test_a_command_line_that_cannot_begin_ends_with_2():

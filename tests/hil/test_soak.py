@@ -18,13 +18,14 @@ temperature 51200
 temperature 61000
 frequency_khz 1500000
 throttled throttled=0x50000
-rss_kb {UNIT} 102400
+rss:{UNIT} 112640
+pss:{UNIT} 102400
 """
 
 
 def samples(*mb, **changes):
     return [
-        Sample(**({"at_s": 10.0 * n, "uptime_s": 100.0 + n, "rss_mb": ((UNIT, each),)} | changes))
+        Sample(**({"at_s": 10.0 * n, "uptime_s": 100.0 + n, "share_mb": ((UNIT, each),)} | changes))
         for n, each in enumerate(mb)
     ]
 
@@ -39,7 +40,8 @@ def test_a_sample_has_what_the_node_said():
         celsius=61.0,
         frequency_mhz=1500.0,
         throttled=False,
-        rss_mb=((UNIT, 100.0),),
+        rss_mb=((UNIT, 110.0),),
+        share_mb=((UNIT, 100.0),),
     )
     assert parsed("throttled throttled=0x50005", 0).throttled is True, (
         "what was the case earlier does not count, what is now does"

@@ -6,6 +6,7 @@ FD is a listening socket that was opened outside; a socket stays in the namespac
 import socket
 import sys
 import threading
+from contextlib import suppress
 
 
 def main() -> None:
@@ -17,8 +18,8 @@ def main() -> None:
 
 
 def relay(caller: socket.socket) -> None:
-    """Join a caller with a new connection until either end is over."""
-    with caller, socket.create_connection((sys.argv[2], int(sys.argv[3])), 30) as inside:
+    """Join a caller with a new connection until either end is over; a node that is off hangs up on it."""
+    with caller, suppress(OSError), socket.create_connection((sys.argv[2], int(sys.argv[3])), 30) as inside:
         inside.settimeout(None)
         threading.Thread(target=pump, args=(inside, caller), daemon=True).start()
         pump(caller, inside)

@@ -22,8 +22,8 @@ UNITS = "/usr/lib/systemd/system"
 RUNTIME = "/run/systemd/system"
 PROBE = "/usr/local/lib/homeplate-probe.py"
 LEFT_OUT = (
-    "ExecStart=", "Type=", "WatchdogSec=", "Restart", "Requires=", "After=", "Before=", "Condition", "PartOf=",
-    "WantedBy=", "[Install]", "TimeoutStartSec=",
+    "ExecStart=", "Type=", "WatchdogSec=", "Restart", "Requires=", "Wants=", "After=", "Before=", "Condition",
+    "PartOf=", "WantedBy=", "[Install]", "TimeoutStartSec=",
 )  # fmt: skip
 """Lines of a unit that do not belong to its sandbox."""
 LOCAL = ("spool/local", "spool/staging/local", "slots/local.slots", "slots/held.slots", "held")
@@ -40,9 +40,9 @@ def require(holds: bool, what: str) -> None:
         raise DeviceError(what)
 
 
-def provision(machine: Machine, site: Site, clip: Path) -> None:
+def provision(machine: Machine, site: Site, clip: Path, config: str = CONFIG) -> None:
     """Make the node, have it enrolled, install its bundle and start it: what a technician and a custodian type."""
-    put(machine, "/etc/homeplate/homeplate.toml", CONFIG.encode())
+    put(machine, "/etc/homeplate/homeplate.toml", config.encode())
     put(machine, "/srv/clips/lane-1.avi", clip.read_bytes())
     put(machine, "/root/root.json", (site.custody / "root.json").read_bytes())
     put(machine, PROBE, Path(__file__).with_name("probe.py").read_bytes())

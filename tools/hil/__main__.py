@@ -52,7 +52,7 @@ def main(words: Sequence[str]) -> int:
         finally:  # what was found is worth a report, whatever came after it
             found = Found(
                 node=node, began=began, results=run.results, facts=run.facts, stages_ms=run.stages_ms,
-                pending=run.pending, samples=run.samples,
+                pending=run.pending, mended_s=run.mended_s, samples=run.samples,
             )  # fmt: skip
             write_junit(given.out / "hil.xml", found)
             write_html(given.out / "hil.html", found)

@@ -20,6 +20,8 @@ from tools.hil.steps import Result
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 COLOURS = {"passed": "#1b7837", "failed": "#b2182b", "skipped": "#777777"}
+ORDER = ("motion", "detect", "crop", "read", "track")
+"""In which a frame goes through the stages."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 62em; padding: 0 1em; color: #222; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; border-bottom: 1px solid #ddd; }
@@ -40,6 +42,7 @@ class Found:
         began: date and time in UTC, as text.
         stages_ms: milliseconds a frame by stage.
         pending: records that waited, as (seconds since the cut, count).
+        mended_s: when the cut was mended, in the same seconds.
     """
 
     node: str
@@ -48,6 +51,7 @@ class Found:
     facts: Mapping[str, str]
     stages_ms: Mapping[str, float]
     pending: Sequence[tuple[float, int]]
+    mended_s: float | None = None
     samples: Sequence[Sample]
 
     @property
@@ -122,7 +126,7 @@ def plots(found: Found) -> Iterator[tuple[str, Figure]]:
     if found.stages_ms:
         yield "Time of each stage", _stages(found.stages_ms)
     if found.pending:
-        yield "Records that wait for the broker, through the cut", _waiting(found.pending)
+        yield "Records that wait for the broker, through the cut", _waiting(found.pending, found.mended_s)
     if any(sample.celsius is not None for sample in found.samples):
         yield (
             "Heat",
@@ -132,7 +136,7 @@ def plots(found: Found) -> Iterator[tuple[str, Figure]]:
             ),
         )
     if memory := by_unit(found.samples):
-        yield "Resident memory", _lines(list(memory.items()), "MB")
+        yield "Memory of each unit, by its proportional share", _lines(list(memory.items()), "MB")
     if found.samples:
         free = [(s.at_s, s.available_mb) for s in found.samples if s.available_mb is not None]
         yield "Memory that is left", _lines([("available", free)], "MB")
@@ -141,6 +145,7 @@ def plots(found: Found) -> Iterator[tuple[str, Figure]]:
 def _axes() -> tuple[Figure, Axes]:
     figure, axes = plt.subplots(figsize=(8, 2.8), layout="constrained")
     axes.grid(visible=True, alpha=0.3)
+    axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figure, axes
@@ -148,7 +153,7 @@ def _axes() -> tuple[Figure, Axes]:
 
 def _stages(stages_ms: Mapping[str, float]) -> Figure:
     figure, axes = _axes()
-    names = list(stages_ms)
+    names = sorted(stages_ms, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
     bars = axes.barh(names, [stages_ms[name] for name in names], color="#2166ac")
     axes.bar_label(bars, fmt="%.2f", padding=3)
     axes.invert_yaxis()
@@ -157,8 +162,11 @@ def _stages(stages_ms: Mapping[str, float]) -> Figure:
     return figure
 
 
-def _waiting(pending: Sequence[tuple[float, int]]) -> Figure:
+def _waiting(pending: Sequence[tuple[float, int]], mended_s: float | None) -> Figure:
     figure, axes = _axes()
+    if mended_s is not None:
+        axes.axvspan(0, mended_s, color=COLOURS["failed"], alpha=0.08, label="cut")
+        axes.legend(frameon=False, fontsize=8)
     axes.step([at for at, _ in pending], [count for _, count in pending], where="post", color="#2166ac")
     axes.set_xlabel("seconds")
     axes.set_ylabel("records")

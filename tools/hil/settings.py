@@ -87,7 +87,7 @@ class Soak(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """Play the target again and again meanwhile."""
     most_celsius: float = 80
     most_mb: dict[str, float] = msgspec.field(default_factory=lambda: dict(MOST_MB))
-    """Unit to the most resident memory of its main process."""
+    """Unit to the most memory of its main process, by its proportional share (PSS)."""
     most_growth_mb: float = 10
     """Between the first and the last quarter of the time, for each unit."""
 

@@ -22,7 +22,8 @@ done
 command -v vcgencmd >/dev/null && echo throttled "$(vcgencmd get_throttled)"
 for unit in "$@"; do
     pid=$(systemctl show --property MainPID --value "$unit" 2>/dev/null)
-    [ -n "$pid" ] && [ "$pid" != 0 ] && awk -v unit="$unit" '/^VmRSS:/ {print "rss_kb", unit, $2}' "/proc/$pid/status"
+    [ -n "$pid" ] && [ "$pid" != 0 ] || continue
+    awk -v unit="$unit" '/^(Rss|Pss):/ {print tolower($1) unit, $2}' "/proc/$pid/smaps_rollup"
 done
 true
 """
@@ -42,6 +43,8 @@ class Sample:
         celsius: of its hottest zone; None where it has none.
         throttled: whether a Raspberry Pi says that it is slowed down or under-powered; None where nothing says so.
         rss_mb: resident memory of each unit's main process that runs.
+        share_mb: the same with each page divided among the processes that share it (PSS): what they take together is
+            the sum, as it is of a board's memory. This is what bounds are for.
     """
 
     at_s: float
@@ -52,20 +55,21 @@ class Sample:
     frequency_mhz: float | None = None
     throttled: bool | None = None
     rss_mb: tuple[tuple[str, float], ...] = ()
+    share_mb: tuple[tuple[str, float], ...] = ()
 
 
 def parsed(text: str, at_s: float) -> Sample:
     """Read what the script printed; lines that are not understood are passed over."""
     one: dict[str, float] = {}
     zones: list[float] = []
-    memory: dict[str, float] = {}
+    memory: dict[str, dict[str, float]] = {"rss": {}, "pss": {}}
     throttled: bool | None = None
     for line in text[:MOST_BYTES].splitlines():
         match line.split():
             case ["temperature", value] if _NUMBER.match(value):
                 zones.append(float(value) / 1000)
-            case ["rss_kb", unit, value] if _NUMBER.match(value):
-                memory[unit] = float(value) / 1024
+            case [word, value] if word.startswith(("rss:", "pss:")) and _NUMBER.match(value):
+                memory[word[:3]][word[4:]] = float(value) / 1024
             case ["throttled", value] if re.match(r"throttled=0x[0-9a-fA-F]{1,8}\Z", value):
                 throttled = bool(int(value.partition("=")[2], 16) & _NOW_THROTTLED)
             case [name, value] if _NUMBER.match(value):
@@ -81,15 +85,16 @@ def parsed(text: str, at_s: float) -> Sample:
         celsius=max(zones, default=None),
         frequency_mhz=None if khz is None else khz / 1000,
         throttled=throttled,
-        rss_mb=tuple(sorted(memory.items())),
+        rss_mb=tuple(sorted(memory["rss"].items())),
+        share_mb=tuple(sorted(memory["pss"].items())),
     )
 
 
 def by_unit(samples: Sequence[Sample]) -> dict[str, list[tuple[float, float]]]:
-    """Return each unit's memory over time, as (seconds, MB)."""
+    """Return each unit's share of memory over time, as (seconds, MB)."""
     found: dict[str, list[tuple[float, float]]] = {}
     for sample in samples:
-        for unit, mb in sample.rss_mb:
+        for unit, mb in sample.share_mb:
             found.setdefault(unit, []).append((sample.at_s, mb))
     return found
 

@@ -58,6 +58,7 @@ class Run:
     facts: dict[str, str] = field(default_factory=dict)
     stages_ms: dict[str, float] = field(default_factory=dict)
     pending: list[tuple[float, int]] = field(default_factory=list)
+    mended_s: float | None = None
     samples: list[soak.Sample] = field(default_factory=list)
     clip: Clip | None = None
 
@@ -333,6 +334,7 @@ def network(run: Run, result: Result) -> str:
         stopped = run.inactive()
     finally:
         change("network.mend", asked.mend)
+    run.mended_s = time.monotonic() - begun
     result.lines = [f"waiting before {before}, at the end of the cut {gathered}"]
     if stopped:
         raise StepError(f"while the network was cut, {'; '.join(stopped)}")
@@ -413,6 +415,10 @@ def soaked(run: Run, result: Result) -> str:
         raise StepError("; ".join(wrong))
     hottest = max((one.celsius for one in run.samples if one.celsius is not None), default=None)
     heat = "no thermal zone" if hottest is None else f"at most {hottest:.1f} degrees"
+    resident = [size for one in run.samples for size in one.rss_mb]
+    result.lines += [
+        f"{unit}: at most {max(mb for u, mb in resident if u == unit):.0f} MB resident" for unit in dict(resident)
+    ]
     memory = ", ".join(
         f"{unit} at most {max(mb for _, mb in points):.0f} MB" for unit, points in soak.by_unit(run.samples).items()
     )

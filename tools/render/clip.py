@@ -469,6 +469,28 @@ def render_clip(path: Path, rng: Random, *, seconds: float = 8.0, plates: int = 
     return [car.plate.text for car in cars]
 
 
+def repeat_clip(clip: Path, path: Path, times: int) -> None:
+    """Write a clip that shows another one again and again.
+
+    Raises:
+        ValueError: the clip cannot be read, or the file cannot be written.
+    """
+    reader, pictures = cv2.VideoCapture(str(clip)), []
+    while (read := reader.read())[0]:
+        pictures.append(read[1])
+    reader.release()
+    if not pictures:
+        raise ValueError(f"{clip}: no frame can be read")
+    writer = cv2.VideoWriter(str(path), cv2.CAP_OPENCV_MJPEG, cv2.VideoWriter.fourcc(*"MJPG"), FPS, (WIDTH, HEIGHT))
+    if not writer.isOpened():
+        raise ValueError(f"{path}: cannot be written; name an .avi file in a folder that exists")
+    try:
+        for picture in pictures * times:
+            writer.write(picture)
+    finally:
+        writer.release()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, metavar="OUT.avi")
