@@ -16,6 +16,7 @@ from cryptography import x509
 from homeplate.domain.agency import Agency, AgencyKind, Endpoint, Jurisdiction, KemKind, SealingKey
 from homeplate.errors import TrustError
 from homeplate.trust.certificates import UNREADABLE
+from homeplate.trust.names import misfit, names_a_public_body
 from homeplate.trust.schema import AgencyEntry, EndpointEntry, SealingKeyEntry
 
 KEY_ID_BYTES = 16
@@ -31,14 +32,6 @@ _NOT_PUBLIC = {
     "private": "private", "association": "private", "company": "private", "vendor": "private", "nonprofit": "private",
     "tribal": "other-kind", "foreign": "foreign",
 }  # fmt: skip
-_FEDERAL_NAME = re.compile(
-    r"\b(federal|united states|u\.?\s?s\.?|customs and border|border patrol|immigration and customs"
-    r"|department of homeland security|homeland security investigations|enforcement and removal operations"
-    r"|drug enforcement administration|marshals service|secret service|coast guard|national park service"
-    r"|postal inspection service|alcohol, tobacco|bureau of prisons|bureau of indian affairs)(?!\w)",
-    re.IGNORECASE,
-)
-_PRIVATE_NAME = re.compile(r"\b(inc|llc|ltd|corp|corporation|company|foundation|association)\b", re.IGNORECASE)
 _ORI = re.compile(r"[A-Z]{2}[A-Z0-9]{7}")
 # The state part of an ORI is the postal code but for Nebraska (NCIC 2000 operating manual, ORI file).
 _ORI_STATE = {"US-NE": "NB"}
@@ -155,13 +148,13 @@ def _check_jurisdiction(entry: AgencyEntry, home: str) -> None:
 
 def _check_name(entry: AgencyEntry, kind: AgencyKind) -> None:
     name = entry.legal_name
-    if _FEDERAL_NAME.search(name):
-        raise IneligibleError(f"federal: {name} is a federal name, whatever kind the entry gives")
-    # A joint powers authority may call itself an association: the Association of Bay Area Governments does.
-    if kind is not AgencyKind.POLITICAL_SUBDIVISION and _PRIVATE_NAME.search(name):
-        raise IneligibleError(f"private: {name} is a private body's name, whatever kind the entry gives")
+    found = misfit(name, entry.jurisdiction, subdivision=kind is AgencyKind.POLITICAL_SUBDIVISION)
+    if found:
+        raise IneligibleError(f"{found.code}: {name} {found.why}")
     if sum(_is_word(word) for word in re.findall(r"[^\W\d_]+", name)) < _MINIMUM_WORDS:
         raise IneligibleError(f"initials: {name} is no legal name written out; initials alone name nobody")
+    if not names_a_public_body(name):
+        raise IneligibleError(f"private: {name} names no public body: no police, county, district or the like")
 
 
 def _is_word(word: str) -> bool:
