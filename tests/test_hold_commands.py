@@ -132,3 +132,16 @@ def test_what_was_exported_for_a_hold_opens_past_its_keep_until_after_the_access
     code, shown = desk(custodian_main, "hold", "open", simulation_node.custody, tmp_path / "out", *who)
     assert code == 6
     assert "unknown-signer" in shown
+
+
+def test_a_hold_is_made_for_no_case_that_has_the_form_of_a_plate(desk, tmp_path):
+    out = tmp_path / "hold.txt"
+    code, output = desk(
+        custodian_main, "hold", "make", "--key", tmp_path / "hold-key", "--node", "00" * 16, "--case", "1 abc 234",
+        "--ground", "evidence", "--camera", "road", "--from", "2026-11-22T17:00:00", "--to", "2026-11-22T17:00:01",
+        "--most", 10, "--for", "90d", "--out", out,
+    )  # fmt: skip
+    assert code == 2
+    assert "--case has the form of a plate" in output
+    assert "abc" not in output
+    assert not out.exists()

@@ -126,6 +126,8 @@ def test_killed_at_any_step_the_clocks_own_purge_finishes_what_was_announced_and
         ["--by", "b7", "--why", "because", "--reference", "12", "--all"],
         ["--by", "b7\n", "--why", "ordered", "--reference", "12", "--all"],
         ["--by", "b7", "--why", "ordered", "--reference", "a,b", "--all"],
+        ["--by", "b7", "--why", "ordered", "--reference", "plate 1abc-234", "--all"],
+        ["--by", "1ABC234", "--why", "ordered", "--reference", "12", "--all"],
         ["--rule", "hits"],
     ],
 )

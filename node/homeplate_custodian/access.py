@@ -158,9 +158,12 @@ def record_access(custody: Path, clock: Clock, who: Accessor, query: Query, open
         open_now: reads private keys and decrypts; called only once the access record is on disk.
 
     Raises:
+        ConfigError: where the plate that is asked for stands in clear among who and why; nothing was written.
         StoreError: where a row cannot be written: then nothing is opened, or nothing is shown.
         SealingError: where the keys of the access log are not there.
     """
+    if query.plate is not None:
+        who.names_no(query.plate)
     keys = make_keys(custody)
     signing = _signing_key(custody, keys)
     with MerkleLog(custody / ACCESS_LOG, clock) as ledger:

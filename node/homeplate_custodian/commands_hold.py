@@ -20,7 +20,7 @@ from homeplate_custodian import provision
 from homeplate_custodian.access import Query, record_access
 from homeplate_custodian.commands_records import agency_folder, apart, require_rich, sealing_keys, show
 from homeplate_custodian.keyring import KEY_FILE, public_key
-from homeplate_custodian.records import Accessor, Inbox, Opener, Opening, check_purpose
+from homeplate_custodian.records import Accessor, Inbox, Opener, Opening, check_purpose, refuse_plate
 
 _DAY = "d"
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
@@ -69,6 +69,7 @@ def make(
     out: Path,
 ) -> None:
     """Sign a hold for one node, one camera and a window of time; bring it there: `homeplate hold apply`."""
+    refuse_plate("--case", case)
     now_s = WallClock().now_ns() // NANOSECONDS
     made = Hold(
         hold_id=secrets.token_bytes(HOLD_ID_BYTES),

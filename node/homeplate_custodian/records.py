@@ -16,6 +16,7 @@ from pathlib import Path
 
 from homeplate.domain.hold import Hold
 from homeplate.domain.node import NodeEntry
+from homeplate.domain.plate import PlateText, has_form_of_plate
 from homeplate.domain.record import DAY_SECONDS, Part, RecordHeader, RecordId
 from homeplate.errors import ConfigError, SealingError, StoreError
 from homeplate.policy.hold import in_window
@@ -27,6 +28,7 @@ from homeplate.sealing.seal import open_sealed
 
 NANOSECONDS = 1_000_000_000
 _SUFFIX = ".rec"
+_FREE_TEXT = ("user", "organisation", "case")
 _CASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./_-]{0,63}\Z")
 
 
@@ -143,12 +145,26 @@ class Inbox:
             raise StoreError(f"{path} cannot be written: {error.strerror}; free some space") from error
 
 
+def refuse_plate(option: str, text: str) -> None:
+    """Refuse a text that is stored in clear and has the form of a plate; the message does not hold it.
+
+    Raises:
+        ConfigError: where it has.
+    """
+    if has_form_of_plate(text):
+        raise ConfigError(
+            f"{option} has the form of a plate, and it would stand in a log in clear: write no plate there"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accessor:
     """Who opens, for whom, why, in which case. None may be blank; the purpose has to be authorised.
 
+    They stand in the access log in clear, so what is written like a plate is none of them.
+
     Raises:
-        ConfigError: where one of them is blank, or the case number is none.
+        ConfigError: where one of them is blank or has the form of a plate, or the case number is none.
     """
 
     user: str
@@ -162,6 +178,20 @@ class Accessor:
                 raise ConfigError(f"--{name} is blank: the access record needs it")
         if not _CASE.match(self.case):
             raise ConfigError("--case is a case number: 1 to 64 letters, digits, spaces and . / _ -; it is no plate")
+        for name in _FREE_TEXT:
+            refuse_plate(f"--{name}", getattr(self, name))
+
+    def names_no(self, plate: PlateText) -> None:
+        """Refuse a plate that is searched for where it stands in clear in the record of that search.
+
+        Raises:
+            ConfigError: where a field, or a word of it, is that plate; the message does not hold it.
+        """
+        for name in _FREE_TEXT:
+            text = getattr(self, name).upper()
+            words = [*text.split(), text.replace(" ", "")]
+            if plate.reveal() in {word.replace("-", "") for word in words}:
+                raise ConfigError(f"--{name} is the plate that is searched for, which is written sealed only")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

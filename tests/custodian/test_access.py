@@ -2,6 +2,7 @@
 
 import base64
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -35,7 +36,7 @@ class Desk:
             self.inbox.store(*record)
         return [record_id for record_id, _ in records]
 
-    def open(self, **changes):
+    def open(self, who=WHO, **changes):
         files = self.inbox.files()
         query = Query(**{"text": "all", "records": [file.record_id for file in files]} | changes)
 
@@ -44,7 +45,7 @@ class Desk:
             keys = {self.key.key_id: self.key}
             return Opener(self.inbox, keys, [self.node.entry()], self.clock).open(files)
 
-        return record_access(self.folder, self.clock, WHO, query, open_now)
+        return record_access(self.folder, self.clock, who, query, open_now)
 
     def rows(self, event=None):
         return [row for row in read_rows(self.folder / "access.log") if event in {None, row.event}]
@@ -109,6 +110,18 @@ def test_plates_are_sealed_inside_the_record_and_the_reviewer_alone_reads_them(d
         assert PLATE.encode() not in path.read_bytes(), path
     with pytest.raises(SealingError):
         plates_of(shown, desk.key)
+
+
+@pytest.mark.parametrize("changed", [{"case": "8xy-z 99"}, {"user": "Unit 8XYZ99"}, {"organisation": "8 XYZ 99"}])
+def test_the_plate_that_is_searched_for_stands_in_no_other_field_of_the_record(desk, changed):
+    """8XYZ99 has no Californian form; it is known before anything is decrypted."""
+    desk.keep(PLATE)
+    with pytest.raises(ConfigError, match=rf"^--{next(iter(changed))} is the plate that is searched for") as refused:
+        desk.open(who=replace(WHO, **changed), plate=PlateText("8XYZ99"))
+    assert "XYZ" not in str(refused.value).upper()
+    assert desk.opens == 0
+    assert not desk.rows()
+    assert not desk.open(plate=PlateText("26")).opened  # a part of the case number is no plate
 
 
 def test_a_search_by_plate_shows_that_plate_alone_and_its_record_seals_it(desk):

@@ -4,6 +4,8 @@ import dataclasses
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from homeplate.clock import SimulatedClock
 from homeplate.domain.hold import Ground, Hold
@@ -158,6 +160,37 @@ def test_a_blank_field_is_refused_by_name(blank):
 def test_what_is_no_case_number_is_refused(case):
     with pytest.raises(ConfigError, match="--case is a case number"):
         Accessor(user="u", organisation="o", purpose="p", case=case)
+
+
+PLATES = ["1ABC234", "1abc234", "1-ABC-234", "1 ABC 234", "123ABC4", "1A23456", "1A 23456", "12345A6", "re 1ABC234",
+          "26-12/1ABC234", "plate_1ABC234"]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ["user", "organisation", "case"])
+@pytest.mark.parametrize("plate", PLATES)
+def test_what_has_the_form_of_a_plate_is_refused_where_it_would_stand_in_the_log_and_is_not_repeated(field, plate):
+    fields = {"user": "u", "organisation": "o", "purpose": "p", "case": "26-1"} | {field: plate}
+    with pytest.raises(ConfigError, match=f"--{field} has the form of a plate") as refused:
+        Accessor(**fields)
+    assert plate not in str(refused.value)
+
+
+FORMS = r"[0-9][A-Z]{3}[0-9]{3}|[0-9][A-Z][0-9]{5}|[0-9]{3}[A-Z]{3}[0-9]|[0-9]{5}[A-Z][0-9]"
+
+
+@given(st.from_regex(FORMS, fullmatch=True),
+       st.lists(st.sampled_from(["", " ", "-"]), min_size=6, max_size=6), st.booleans())  # fmt: skip
+def test_a_plates_form_is_found_however_it_is_spaced(plate, between, small):
+    case = plate[0] + "".join(gap + letter for gap, letter in zip(between, plate[1:], strict=True))
+    with pytest.raises(ConfigError, match="form of a plate"):
+        Accessor(user="u", organisation="o", purpose="p", case=case.lower() if small else case)
+
+
+@pytest.mark.parametrize(
+    "case", ["26-1234", "2601234", "1234567", "SO-26-004512", "21ABC234", "1ABC2345", "A1ABC234", "A"]
+)
+def test_case_numbers_that_are_no_plates_are_taken(case):
+    assert Accessor(user="badge 12", organisation="City of Oakland", purpose="p", case=case).case == case
 
 
 def test_a_purpose_that_the_operator_did_not_authorise_is_refused():

@@ -1,5 +1,6 @@
 """What is read on a plate. A text is a `PlateText`, whose repr and str are masked: only `reveal()` gives it away."""
 
+import re
 from dataclasses import dataclass, field
 
 from homeplate.domain.geometry import Box
@@ -11,6 +12,23 @@ MAX_CHARACTERS = 10
 CONFUSABLE = frozenset(
     frozenset(pair) for pair in (("O", "0"), ("I", "1"), ("Q", "0"), ("D", "0"), ("B", "8"), ("S", "5"), ("Z", "2"))
 )
+
+
+# California's forms that hold letters: 1AAA000 and, from 2026, 000AAA0; commercial 0A00000 and 00000A0. Exempt plates
+# are seven digits, as are many case numbers; vanity plates and other states' have no form that tells them from a word.
+_FORMS = ("9AAA999", "999AAA9", "9A99999", "99999A9")
+_CLASSES = {"9": "[0-9]", "A": "[A-Z]"}
+_A_FORM = re.compile(
+    "(?<![A-Z0-9])(?:" + "|".join("[ -]*".join(_CLASSES[kind] for kind in form) for form in _FORMS) + ")(?![A-Z0-9])"
+)
+
+
+def has_form_of_plate(text: str) -> bool:
+    """Tell whether something in `text` is written like a Californian plate, with or without spaces and hyphens.
+
+    For free text that is stored in clear, such as a case number. It finds no plate of another form.
+    """
+    return _A_FORM.search(text.upper()) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from homeplate.domain.plate import has_form_of_plate
+
 # Neither control characters nor letters that two people might read as another.
 _WHO = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,59}")
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ./_-]{0,39}")
@@ -29,7 +31,7 @@ class ByHand:
         rule: whose records go, by the signed rule's name; None for every rule's.
 
     Raises:
-        ValueError: where `who` or `reference` is none.
+        ValueError: where `who` or `reference` is none, or has the form of a plate.
     """
 
     who: str
@@ -42,6 +44,9 @@ class ByHand:
             raise ValueError(f"--by: 1 to 60 letters, digits, spaces, dots, hyphens; not {self.who!r}")
         if _REFERENCE.fullmatch(self.reference) is None:
             raise ValueError(f"--reference: 1 to 40 letters, digits, spaces, . / _ -; not {self.reference!r}")
+        for option, text in (("--by", self.who), ("--reference", self.reference)):
+            if has_form_of_plate(text):
+                raise ValueError(f"{option} has the form of a plate, and it would stand in the ledger: write no plate")
 
     def names(self, rule: str) -> bool:
         """Tell whether a rule's records go."""
