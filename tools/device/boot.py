@@ -47,14 +47,21 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="in an emulated computer")
     parser.add_argument("--cache", type=Path, default=root.CACHE, help="where the Debian root is kept (2 GB)")
     parser.add_argument("--keep", type=Path, help="leave everything in this folder, which is made")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="with --full: --keep is of a run that got past the cut; go on",
+    )
     asked = parser.parse_args()
+    if asked.resume and not (asked.full and asked.keep):
+        parser.error("--resume goes with --full and --keep")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     begun = time.perf_counter()
     folder = (asked.keep or Path(tempfile.mkdtemp(prefix="homeplate-boot-", dir="/var/tmp"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         require_programs(NEEDED_FULL if asked.full else NEEDED)
-        figures = full(folder, asked.cache) if asked.full else quick(folder, asked.cache)
+        figures = full(folder, asked.cache, resume=asked.resume) if asked.full else quick(folder, asked.cache)
     except root.DeviceError as error:
         print(f"error: {error}\nthe logs are in {folder}", file=sys.stderr)
         return 1
@@ -102,15 +109,22 @@ def quick(folder: Path, cache: Path) -> dict[str, object]:
     return {"form": "container", "booted_s": round(booted_s, 1), "booted_again_s": round(again_s, 1), **figures}
 
 
-def full(folder: Path, cache: Path) -> dict[str, object]:
-    """Run the computer's form."""
+def full(folder: Path, cache: Path, *, resume: bool) -> dict[str, object]:
+    """Run the computer's form, or what of it comes after the cut."""
     with Site(folder) as site:
-        node = computer(site, cache)
-        clip = prepared(site)
+        if resume:
+            node = kept_computer(site)
+            site.serve()
+            site.receive()
+        else:
+            node = computer(site, cache)
+            clip = prepared(site)
         booted_s = node.boot()
         say(f"booted in {booted_s:.0f} s")
         try:
-            figures = cut_in_the_middle(node, site, clip)
+            figures = {"resumed": True} if resume else cut_in_the_middle(node, site, clip)
+            if resume:
+                node.run("systemd-run", "--quiet", "--unit=sampler", "/usr/bin/python3", SAMPLER)
             figures |= promises(node, site)
             figures |= sees_a_camera(node)
             figures |= reset_by_hardware(node, site)
@@ -118,6 +132,12 @@ def full(folder: Path, cache: Path) -> dict[str, object]:
         finally:
             node.cut()
     return {"form": "computer", "memory_mb": node.memory_mb, "booted_s": round(booted_s, 1), **figures}
+
+
+def kept_computer(site: Site) -> Computer:
+    """Return the computer of an earlier run, with what is on its disk."""
+    (kernel,), (initramfs,) = site.folder.glob("vmlinuz*"), site.folder.glob("initrd*")
+    return Computer(disk=site.folder / "disk.ext4", kernel=(kernel, initramfs), site=site, key=site.folder / "login")
 
 
 def prepared(site: Site) -> Path:
@@ -136,7 +156,7 @@ def cut_in_the_middle(node: Machine, site: Site, clip: Path) -> dict[str, object
     walk.provision(node, site, clip)
     provisioned_s = time.perf_counter() - begun
     sealed = lambda: walk.rows(node, "capture", "capture.sealed") > 0  # noqa: E731
-    walk.Site.until(sealed, "the first passage", every_s=0.05)
+    Site.until(sealed, "the first passage", every_s=0.05)
     first_s = time.perf_counter() - begun
     say("a passage is sealed: power off")
     node.cut()

@@ -38,7 +38,8 @@ def main() -> int:
         "bookworm": lambda work, debs: life(work, debs, "bookworm"),
         "trixie": lambda work, debs: life(work, debs, "trixie"),
         "release-upgrade": release_upgrade,
-        "arm64": arm64,
+        "bookworm-arm64": lambda work, debs: arm64(work, debs, "bookworm"),
+        "trixie-arm64": lambda work, debs: arm64(work, debs, "trixie"),
         "ansible": lambda work, debs: ansible_trial.trial(work, package(debs, "bookworm-amd64", project_version())),
     }
     parser = argparse.ArgumentParser(description=__doc__)
@@ -246,18 +247,15 @@ def release_upgrade(work: Path, debs: Path) -> dict[str, object]:
         return {"full_upgrade_s": seconds, "python": python, "node_files": len(before)}
 
 
-def arm64(work: Path, debs: Path) -> dict[str, object]:
-    """Install the arm64 packages under emulation."""
-    figures: dict[str, object] = {}
-    with emulated_arm64() as qemu:
-        figures["qemu"] = qemu
-        for release in ("bookworm", "trixie"):
-            with root(work / release, tarball(release, "arm64")) as place:
-                said, figures[f"{release}_install_s"] = install(
-                    place, package(debs, f"{release}-arm64", project_version())
-                )
-                require_ready(place, said)
-    return figures
+def arm64(work: Path, debs: Path, release: str) -> dict[str, object]:
+    """Install a release's arm64 package under emulation."""
+    with emulated_arm64() as qemu, root(work / "root", tarball(release, "arm64")) as place:
+        said, seconds = install(place, package(debs, f"{release}-arm64", project_version()))
+        require_ready(place, said)
+        machine = place.call("/opt/homeplate/bin/python", "-c", "import platform; print(platform.machine())").strip()
+        expect(machine == "aarch64", machine)
+        mib = int(run("du", "-sm", place / "opt/homeplate").split()[0])
+        return {"qemu": qemu, "emulated_install_s": seconds, "environment_mib": mib}
 
 
 if __name__ == "__main__":
