@@ -108,6 +108,7 @@ def test_the_audits_list_is_sorted_into_who_may_receive_and_who_may_not(pem: str
         ({"legal_name": "M P C A"}, "initials"),
         ({"legal_name": "MPCA ASSN"}, "initials"),
         ({"legal_name": "CHP SDPD LAPD"}, "initials"),
+        ({"legal_name": "CALEA IALEP"}, "initials"),
         ({"legal_name": "Police"}, "initials"),
         ({"ori": "TX0371100"}, "other-state"),
         ({"ori": "CA037110"}, "ori-form"),

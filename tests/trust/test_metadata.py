@@ -218,6 +218,32 @@ def make_next_root(custody, version=2, **changed):
     (custody / "bundle" / f"{version}.root.json").write_bytes(root)
 
 
+@pytest.mark.parametrize("role", ["root", "targets"])
+def test_an_operator_who_holds_a_key_of_the_root_or_of_the_top_role_alone_is_found(custody, installed, role):
+    make_next_root(custody)
+    key = Forge(custody).key("operator").public_key
+
+    def give_it(signed):
+        signed["keys"][key.keyid] = key.to_dict()
+        signed["roles"][role]["keyids"].append(key.keyid)
+
+    assert not verified(custody, installed).shared_keys
+    Forge(custody).edit("root", give_it, seal=False)
+    assert verified(custody, installed).shared_keys
+
+
+def test_a_top_role_with_a_key_that_is_none_of_ours_is_refused_in_words(custody, installed):
+    make_next_root(custody)
+
+    def give_it(signed):
+        signed["keys"]["00" * 32] = {"keytype": "ed25519", "scheme": "ed25519", "keyval": {"public": "AB" * 32}}
+        signed["roles"]["snapshot"]["keyids"].append("00" * 32)
+
+    Forge(custody).edit("root", give_it, seal=False)
+    with says("a key of the role snapshot is no Ed25519 key in lower-case hexadecimal", "roles"):
+        verified(custody, installed)
+
+
 def test_as_many_roots_are_followed_as_may_be_and_no_more(custody, installed, monkeypatch):
     monkeypatch.setattr(metadata, "MAX_ROOTS", 3)
     for version in (2, 3):
