@@ -2,15 +2,19 @@
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from homeplate.domain.geometry import Box, Quad
 from homeplate.domain.plate import PlateReading, PlateText
 
-Image = NDArray[np.uint8]
-"""Rows x columns x 3, BGR, 0..255."""
+if TYPE_CHECKING:  # uplink sees no picture: loading numpy for a type would cost it a fifth of its memory
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Image = NDArray[np.uint8]
+    """Rows x columns x 3, BGR, 0..255."""
+else:
+    Image = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,14 +85,13 @@ class PlateCrop:
     """
 
     image: Image = field(repr=False)
-    into_frame: NDArray[np.float64]
+    into_frame: "NDArray[np.float64]"
 
     def box_in_frame(self, box: Box) -> Box:
         """Return the smallest box in the frame around a box in the crop, both in pixels."""
-        sides = [(x, y, 1.0) for x in (box.left, box.right) for y in (box.top, box.bottom)]
-        moved = np.array(sides) @ self.into_frame.T
-        xs, ys = moved[:, 0] / moved[:, 2], moved[:, 1] / moved[:, 2]
-        return Box(left=float(xs.min()), top=float(ys.min()), right=float(xs.max()), bottom=float(ys.max()))
+        moved = [self.into_frame @ (x, y, 1.0) for x in (box.left, box.right) for y in (box.top, box.bottom)]
+        xs, ys = [float(x / w) for x, _, w in moved], [float(y / w) for _, y, w in moved]
+        return Box(left=min(xs), top=min(ys), right=max(xs), bottom=max(ys))
 
 
 LEAST_SHARED = 0.2
