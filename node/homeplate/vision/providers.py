@@ -111,8 +111,8 @@ def _session_options(provider: Provider, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Spinning threads burn the power budget between frames. The runtime's arena stays on: inputs of one size each let it
-    # grow no further, and without it the C library keeps more in pieces (docs/arm64.md).
+    # Spinning threads burn the power budget between frames. The runtime's arena stays on: with inputs of one size it
+    # stops growing, and without it the C library keeps more in pieces (docs/arm64.md).
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if provider is not Provider.CPU:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
