@@ -14,7 +14,13 @@ from tools.hil.steps import Result
 
 STAGES = {"motion": 0.4, "detect": 6.1, "read": 2.0}
 SAMPLES = [
-    Sample(at_s=10.0 * n, celsius=50.0 + n, available_mb=300.0, share_mb=(("homeplate-capture.service", 120.0 + n),))
+    Sample(
+        at_s=10.0 * n,
+        celsius=50.0 + n,
+        frequency_mhz=1500.0,
+        available_mb=300.0,
+        share_mb=(("homeplate-capture.service", 120.0 + n),),
+    )
     for n in range(30)
 ]
 
@@ -74,11 +80,11 @@ def test_the_page_is_one_file_with_its_plots_inside(tmp_path):
     page = read(tmp_path / "hil.html")
     assert page.loads == []
     assert "script" not in page.tags
-    assert page.tags.count("svg") == 5
+    assert page.tags.count("svg") == 6
     assert "1 of 3 steps failed" in page.text
     assert "WRONG clock: <never set> & more" in page.text
     assert [heading for heading, figure in plots(one) if svg(figure)] == [
-        "Time of each stage", "Records that wait for the broker, through the cut", "Heat",
+        "Time of each stage", "Records that wait for the broker, through the cut", "Heat", "Clock rate",
         "Memory of each unit, by its proportional share", "Memory that is left",
     ]  # fmt: skip
 

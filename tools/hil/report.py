@@ -135,6 +135,9 @@ def plots(found: Found) -> Iterator[tuple[str, Figure]]:
                 "degrees Celsius",
             ),
         )
+    rates = [(s.at_s, s.frequency_mhz) for s in found.samples if s.frequency_mhz is not None]
+    if rates:
+        yield "Clock rate", _lines([("first processor", rates)], "MHz")
     if memory := by_unit(found.samples):
         yield "Memory of each unit, by its proportional share", _lines(list(memory.items()), "MB")
     if found.samples:
