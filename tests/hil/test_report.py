@@ -20,6 +20,7 @@ SAMPLES = [
         frequency_mhz=1500.0,
         available_mb=300.0,
         share_mb=(("homeplate-capture.service", 120.0 + n),),
+        rss_mb=(("homeplate-capture.service", 140.0),),
     )
     for n in range(30)
 ]
@@ -80,12 +81,12 @@ def test_the_page_is_one_file_with_its_plots_inside(tmp_path):
     page = read(tmp_path / "hil.html")
     assert page.loads == []
     assert "script" not in page.tags
-    assert page.tags.count("svg") == 6
+    assert page.tags.count("svg") == 7
     assert "1 of 3 steps failed" in page.text
     assert "WRONG clock: <never set> & more" in page.text
     assert [heading for heading, figure in plots(one) if svg(figure)] == [
         "Time of each stage", "Records that wait for the broker, through the cut", "Heat", "Clock rate",
-        "Memory of each unit, by its proportional share", "Memory that is left",
+        "Memory of each unit, by its proportional share", "Resident memory of each unit", "Memory that is left",
     ]  # fmt: skip
 
 

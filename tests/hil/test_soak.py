@@ -25,7 +25,12 @@ pss:{UNIT} 102400
 
 def samples(*mb, **changes):
     return [
-        Sample(**({"at_s": 10.0 * n, "uptime_s": 100.0 + n, "share_mb": ((UNIT, each),)} | changes))
+        Sample(
+            **(
+                {"at_s": 10.0 * n, "uptime_s": 100.0 + n, "share_mb": ((UNIT, each),), "rss_mb": ((UNIT, each),)}
+                | changes
+            )
+        )
         for n, each in enumerate(mb)
     ]
 
@@ -84,6 +89,11 @@ def test_a_bound_that_is_broken_is_named_with_its_number(given_, words):
 
 def test_a_node_within_its_bounds_has_no_fault():
     assert list(faults(samples(*[100 + n % 5 for n in range(40)], celsius=60.0, throttled=False), Soak(), [UNIT])) == []
+
+
+def test_a_share_that_changes_as_others_come_and_go_is_no_growth():
+    shared = samples(*[90 if n < 20 else 130 for n in range(40)], rss_mb=((UNIT, 150.0),))
+    assert list(faults(shared, Soak(), [UNIT])) == []
 
 
 def test_growth_is_between_the_quarters_and_not_one_spike():

@@ -51,12 +51,14 @@ def main() -> int:
     parser.add_argument("--computer", action="store_true", help="emulated by qemu (slow); default: a container")
     parser.add_argument("--minutes", type=float, default=5.0, help="of heat and memory (default: 5)")
     parser.add_argument("--cache", type=Path, help="where the Debian root is kept (2 GB)")
+    parser.add_argument("--only", nargs="+", default=[], help="these steps of the suite alone")
     parser.add_argument("--out", type=Path, default=Path("hil"), help="folder of the reports (default: hil)")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="homeplate-hil-") as folder, node(asked, Path(folder)) as facts:
         path = Path(folder) / "hil.toml"
         path.write_text(settings(facts, computer=asked.computer))
         words = ["--node", "root@127.0.0.1", "--config", str(path), "--minutes", f"{asked.minutes:g}"]
+        words += ["--only", *asked.only] if asked.only else []
         return suite([*words, "--out", str(asked.out)])
 
 

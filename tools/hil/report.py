@@ -14,6 +14,7 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tools.hil.soak import Sample, by_unit
 from tools.hil.steps import Result
@@ -140,6 +141,8 @@ def plots(found: Found) -> Iterator[tuple[str, Figure]]:
         yield "Clock rate", _lines([("first processor", rates)], "MHz")
     if memory := by_unit(found.samples):
         yield "Memory of each unit, by its proportional share", _lines(list(memory.items()), "MB")
+    if memory := by_unit(found.samples, resident=True):
+        yield "Resident memory of each unit", _lines(list(memory.items()), "MB")
     if found.samples:
         free = [(s.at_s, s.available_mb) for s in found.samples if s.available_mb is not None]
         yield "Memory that is left", _lines([("available", free)], "MB")
@@ -173,6 +176,7 @@ def _waiting(pending: Sequence[tuple[float, int]], mended_s: float | None) -> Fi
     axes.step([at for at, _ in pending], [count for _, count in pending], where="post", color="#2166ac")
     axes.set_xlabel("seconds")
     axes.set_ylabel("records")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(bottom=0)
     return figure
 

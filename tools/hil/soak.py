@@ -90,11 +90,11 @@ def parsed(text: str, at_s: float) -> Sample:
     )
 
 
-def by_unit(samples: Sequence[Sample]) -> dict[str, list[tuple[float, float]]]:
-    """Return each unit's share of memory over time, as (seconds, MB)."""
+def by_unit(samples: Sequence[Sample], *, resident: bool = False) -> dict[str, list[tuple[float, float]]]:
+    """Return each unit's share of memory over time, or all that is resident of it, as (seconds, MB)."""
     found: dict[str, list[tuple[float, float]]] = {}
     for sample in samples:
-        for unit, mb in sample.share_mb:
+        for unit, mb in sample.rss_mb if resident else sample.share_mb:
             found.setdefault(unit, []).append((sample.at_s, mb))
     return found
 
@@ -113,7 +113,7 @@ def faults(samples: Sequence[Sample], soak: Soak, units: Sequence[str]) -> Itera
     ups = [one.uptime_s for one in samples if one.uptime_s is not None]
     if any(later < earlier for earlier, later in itertools.pairwise(ups)):
         yield "the node booted meanwhile"
-    memory = by_unit(samples)
+    memory, resident = by_unit(samples), by_unit(samples, resident=True)
     for unit in units:
         points = [mb for _, mb in memory.get(unit, [])]
         most = soak.most_mb.get(unit)
@@ -121,7 +121,8 @@ def faults(samples: Sequence[Sample], soak: Soak, units: Sequence[str]) -> Itera
             yield f"{unit} did not run at {len(samples) - len(points)} of {len(samples)} looks"
         if points and most is not None and max(points) > most:
             yield f"{unit} takes {max(points):.0f} MB, more than {most:g}"
-        if (grown := growth(points)) is not None and grown > soak.most_growth_mb:
+        # What is resident: the share also changes as other processes come and go.
+        if (grown := growth([mb for _, mb in resident.get(unit, [])])) is not None and grown > soak.most_growth_mb:
             yield f"{unit} grew by {grown:.1f} MB, more than {soak.most_growth_mb:g}"
 
 

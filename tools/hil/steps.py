@@ -415,10 +415,8 @@ def soaked(run: Run, result: Result) -> str:
         raise StepError("; ".join(wrong))
     hottest = max((one.celsius for one in run.samples if one.celsius is not None), default=None)
     heat = "no thermal zone" if hottest is None else f"at most {hottest:.1f} degrees"
-    resident = [size for one in run.samples for size in one.rss_mb]
-    result.lines += [
-        f"{unit}: at most {max(mb for u, mb in resident if u == unit):.0f} MB resident" for unit in dict(resident)
-    ]
+    for unit, points in soak.by_unit(run.samples, resident=True).items():
+        result.lines.append(f"{unit}: at most {max(mb for _, mb in points):.0f} MB resident")
     memory = ", ".join(
         f"{unit} at most {max(mb for _, mb in points):.0f} MB" for unit, points in soak.by_unit(run.samples).items()
     )
