@@ -24,6 +24,11 @@ INCLUDED = (
     "systemd-sysv",
     "udev",
 )
+ESSENTIAL = (
+    "base-files", "base-passwd", "bash", "bsdutils", "coreutils", "dash", "debianutils", "diffutils", "findutils",
+    "grep", "gzip", "hostname", "init-system-helpers", "libc-bin", "login", "mawk", "perl-base", "sed", "tar",
+    "util-linux",
+)  # fmt: skip
 ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -79,6 +84,27 @@ def tarball(release: str, architecture: str, include: tuple[str, ...] = INCLUDED
             f"--include={','.join(include)}", release, new,
         )  # fmt: skip
         new.rename(file)
+    return file
+
+
+def extracted(release: str, architecture: str) -> Path:
+    """Return a root as a tar file, unpacked only: configuring it under emulation takes half an hour."""
+    file = DIST / "roots" / f"extracted-{release}-{architecture}.tar"
+    if not file.exists():
+        folder = file.with_suffix("")
+        shutil.rmtree(folder, ignore_errors=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        wanted = ",".join((*ESSENTIAL, *(name for name in INCLUDED if name != "ca-certificates")))
+        run(
+            "mmdebstrap", "--variant=extract", f"--arch={architecture}", "--skip=check/empty,check/qemu",
+            "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", f"--include={wanted}", release, folder,
+        )  # fmt: skip
+        for name in ("passwd", "group"):
+            shutil.copy(folder / f"usr/share/base-passwd/{name}.master", folder / "etc" / name)
+        (folder / "var/lib/dpkg").mkdir(parents=True, exist_ok=True)
+        (folder / "var/lib/dpkg/status").touch()
+        run("tar", "-cf", file, "-C", folder, ".")
+        shutil.rmtree(folder)
     return file
 
 
