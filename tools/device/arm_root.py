@@ -100,7 +100,15 @@ def made(suite: str, cache: Path) -> Device:
         shutil.rmtree(root, ignore_errors=True)
         whole.rename(root)
         made_of.write_text(packages, "utf-8")
+    gather_certificates(root)
     return Device(root=root, python=SUITES[suite], emulator=emulator)
+
+
+def gather_certificates(root: Path) -> None:
+    """Do what ca-certificates does where it is not only unpacked: pip 25 reads the file even where it asks nobody."""
+    found = sorted((root / "usr/share/ca-certificates/mozilla").glob("*.crt"))
+    text = "".join(one.read_text("ascii") for one in found)
+    (root / "etc/ssl/certs/ca-certificates.crt").write_text(text, "ascii")
 
 
 def emulator_of(cache: Path) -> Path:

@@ -37,7 +37,13 @@ if [ "$emulator" ]; then
     printf %s "$emulator" > "$root/proc/sys/fs/binfmt_misc/register"
 fi
 ip link set lo up
-exec chroot "$root" /usr/bin/env -i "$@"
+# Not chroot: a program that leaves its mounts for others and comes back would find itself outside.
+mkdir -p "$root/mnt"
+cd "$root"
+pivot_root . mnt
+cd /
+umount -l /mnt
+exec /usr/bin/env -i "$@"
 ' sh "$@"
 """
 
