@@ -161,11 +161,10 @@ def address(mine: Path, site: Site) -> Path:
 def computer(site: Site, cache: Path, *, memory_mb: int = MEMORY_MB, tpm: bool = True) -> Computer:
     """Return a computer with a new disk in the site's folder; its kernel is copied there too."""
     base = root.debian(cache)
-    key = make_key(site.folder)
     disk = site.folder / "disk.ext4"
     with root.layered(base, site.folder / "layer") as mine:
         root.install(mine)
-        root.machine(mine, address=f"{NODE}/{PREFIX_LENGTH}", authorized=key.with_suffix(".pub").read_text())
+        key = address(mine, site)
         root.small_initramfs(mine)
         root.disk(mine, disk)
         kernel, initramfs = (shutil.copy(path, site.folder) for path in root.kernel(mine))
