@@ -101,6 +101,9 @@ def extracted(release: str, architecture: str) -> Path:
         )  # fmt: skip
         for name in ("passwd", "group"):
             shutil.copy(folder / f"usr/share/base-passwd/{name}.master", folder / "etc" / name)
+        # As update-ca-certificates would: pip 25 reads it before it looks at what it is asked.
+        certificates = sorted((folder / "usr/share/ca-certificates/mozilla").glob("*.crt"))
+        (folder / "etc/ssl/certs/ca-certificates.crt").write_bytes(b"".join(file.read_bytes() for file in certificates))
         (folder / "var/lib/dpkg").mkdir(parents=True, exist_ok=True)
         (folder / "var/lib/dpkg/status").touch()
         run("tar", "-cf", file, "-C", folder, ".")
