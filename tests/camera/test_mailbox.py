@@ -187,3 +187,18 @@ def test_changes_that_nobody_takes_are_bounded():
         mail.tell(CameraChange(source="camera", kind=ChangeKind.LOST, attempts=n, reason="missing"))
     mail.end("camera")
     assert next(mail.take(threading.Event()).attempts for _ in range(MOST_CHANGES)) == 2 * MOST_CHANGES
+
+
+def test_a_files_thread_waits_until_its_frame_is_taken_before_it_decodes_the_next():
+    mail = Mailboxes([("file", False)], perf_ns=lambda: 0)
+    assert mail.wait_free("file")
+    mail.put(SCRIPT.frame(0, source="file"))
+    free = threading.Event()
+    waiting = threading.Thread(target=lambda: mail.wait_free("file") and free.set())
+    waiting.start()
+    assert not free.wait(0.3)
+    mail.take(threading.Event())
+    assert free.wait(10)
+    waiting.join()
+    mail.close()
+    assert not mail.wait_free("file")

@@ -87,6 +87,18 @@ class Mailboxes:
             self._change.notify_all()
             return True
 
+    def wait_free(self, name: str) -> bool:
+        """Wait until a file's frame was taken; a frame that is decoded before would only take memory.
+
+        Returns:
+            False where the source should stop.
+        """
+        box = self._by_name[name]
+        with self._change:
+            while box.frame is not None and not box.live and not self._closed:
+                self._change.wait(WAKE_S)
+            return not (self._closed or box.ended)
+
     def begin(self, name: str) -> None:
         """Say that a source is about to deliver: before, it may take its time (to hash a long film)."""
         with self._change:

@@ -181,7 +181,8 @@ class Capture:
                     self._mail.end(name)
                     return
             self._mail.begin(name)
-            for item in feed.source.frames():
+            items = iter(feed.source.frames())
+            while self._mail.wait_free(name) and (item := next(items, None)) is not None:
                 if isinstance(item, CameraChange):
                     self._mail.tell(item)
                 elif not self._mail.put(item):
