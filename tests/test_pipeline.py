@@ -47,16 +47,16 @@ def test_a_passing_car_is_one_passage_with_its_vote():
 
 def test_a_passages_box_is_where_the_reader_saw_the_plate():
     claimed, within = box(300, 200), Box(left=4, top=2, right=84, bottom=46)
-    _, [passage] = process(Script({0: [Plate(claimed, "7ABC123", 0.97, within)]}), 10)
+    _, [passage] = process(Script({0: [Plate(claimed, "7ABC123", 0.99, within)]}), 10)
     assert passage.box == Box(left=254, top=177, right=334, bottom=221)
-    _, [passage] = process(Script({0: [Plate(claimed, "7ABC123", 0.97)]}), 10)
+    _, [passage] = process(Script({0: [Plate(claimed, "7ABC123", 0.99)]}), 10)
     assert passage.box == claimed
 
 
 def test_a_box_that_shares_too_little_with_the_detectors_is_not_believed():
     claimed = box(300, 200)
     for within in (Box(left=90, top=40, right=110, bottom=60), Box(left=-1e9, top=-1e9, right=1e9, bottom=1e9)):
-        _, [passage] = process(Script({0: [Plate(claimed, "7ABC123", 0.97, within)]}), 10)
+        _, [passage] = process(Script({0: [Plate(claimed, "7ABC123", 0.99, within)]}), 10)
         assert passage.box == claimed
 
 
@@ -95,7 +95,7 @@ def test_one_look_is_no_passage_unless_it_is_very_sure():
     pipeline, passages = process(Script(car("7ABC123", [3], confidence=0.8)), 10)
     assert passages == []
     assert pipeline.counters.dropped == {Drop.UNCONFIRMED: 1}
-    _, [passage] = process(Script(car("7ABC123", [3], confidence=0.97)), 10)
+    _, [passage] = process(Script(car("7ABC123", [3], confidence=0.99)), 10)
     assert (passage.seen, passage.agreeing) == (1, 1)
 
 

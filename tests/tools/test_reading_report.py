@@ -21,12 +21,12 @@ from tools.render.plates import DESIGNS
 from tools.train.reader_data import JURISDICTIONS
 
 
-def reading(text, confidence=0.97, place="US-NV"):
+def reading(text, confidence=0.99, place="US-NV"):
     characters = tuple(CharReading(alternatives=((letter, confidence),)) for letter in text)
     return PlateReading(characters=characters, jurisdiction=place, jurisdiction_confidence=0.9)
 
 
-def a_look(truth, text, confidence=0.97, own="US-NV", said="US-NV"):
+def a_look(truth, text, confidence=0.99, own="US-NV", said="US-NV"):
     return Look(truth=truth, jurisdiction=own, reading=reading(text, confidence, said))
 
 
@@ -47,7 +47,7 @@ def test_plates_of_which_nothing_was_read_are_not_judged():
     ("readings", "passes"),
     [
         ([reading("7ABC123", 0.6)], False),
-        ([reading("7ABC123", 0.96)], True),
+        ([reading("7ABC123", 0.98)], True),
         ([reading("7ABC123", 0.6), reading("7ABC123", 0.7)], True),
         ([reading("7ABC123", 0.6), reading("7XYZ999", 0.7)], False),
         ([reading("7ABC123", 0.4), reading("7ABC123", 0.45)], False),
@@ -72,8 +72,8 @@ def test_statistics_of_a_passage_lie_between_nothing_and_certainty():
     assert all(0 <= value <= 1 for value in values.values())
     [surest] = [value for name, value in values.items() if name.startswith("surest")]
     [mean] = [value for name, value in values.items() if name.startswith("mean")]
-    assert surest == 0.97
-    assert mean == pytest.approx((0.9 + 0.97) / 3)
+    assert surest == 0.99
+    assert mean == pytest.approx((0.9 + 0.99) / 3)
 
 
 def test_another_exponent_makes_votes_surer_or_less_and_is_put_back():

@@ -165,7 +165,7 @@ class Computer:
             "-M",
             "pc",
             "-cpu",
-            "max",
+            "Westmere",
             "-accel",
             "tcg",
             "-smp",
