@@ -214,6 +214,11 @@ def test_one_process_a_camera_and_the_second_hears_who_has_it(node, start):
 def test_what_is_asked_in_a_wrong_way_is_refused_with_the_next_step(node):
     assert "--by NAME" in called(node, "aim", "--preview").output
     assert "--by: 1 to 60" in called(node, "aim", "--preview", "--by", "x" * 61).output
+    plate = called(node, "aim", "--preview", "--by", "7ABC123")
+    assert plate.exit_code == 2
+    assert "form of a plate" in plate.output
+    assert "7ABC123" not in plate.output + called(node, "aim", "--preview", "--by", "7ABC123!").output
+    assert not rows(node)
     unknown = called(node, "aim", "lane-9")
     assert unknown.exit_code == 2
     assert "there is lane-1" in unknown.output

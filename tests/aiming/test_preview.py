@@ -90,6 +90,31 @@ def test_the_socket_is_its_owners_alone_and_gone_at_the_end(served, tmp_path):
     served.close()
 
 
+@pytest.mark.parametrize("hard", [False, True])
+def test_what_the_owner_of_the_folder_plants_in_the_sockets_place_is_not_given_away(tmp_path, counter, hard):
+    path, other = tmp_path / "aim.sock", tmp_path / "shadow"
+    other.touch()
+    before = other.stat()
+    preview = Preview(path, ["lane-1"], minutes=1, perf_ns=counter)
+    path.unlink()
+    if hard:
+        path.hardlink_to(other)
+    else:
+        path.symlink_to(other)
+    nobody = 65534 if os.geteuid() == 0 else os.getuid()
+    with pytest.raises(ConfigError, match="is not the socket that was made there"):
+        preview.give_to(nobody, nobody)
+    assert (other.stat().st_uid, other.stat().st_gid) == (before.st_uid, before.st_gid)
+    preview.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who alone gives something away")
+def test_a_socket_that_is_given_to_somebody_is_theirs(served, tmp_path):
+    served.give_to(65534, 65533)
+    found = (tmp_path / "aim.sock").lstat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (65534, 65533, 0o600)
+
+
 def test_a_page_names_the_sources_and_each_has_its_pictures(served, ask):
     page = the_rest(ask("/"))
     assert b'src="/lane-1.mjpeg"' in page

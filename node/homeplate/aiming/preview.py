@@ -66,8 +66,12 @@ class Preview:
         self._thread = threading.Thread(target=self._serve, name="preview", daemon=True)
 
     def give_to(self, uid: int, gid: int) -> None:
-        """Make the socket another user's, for root alone."""
-        os.chown(self._path, uid, gid)
+        """Make the socket another user's, for root alone.
+
+        Raises:
+            ConfigError: something else lies in its place.
+        """
+        give_socket(self._path, uid, gid)
 
     def start(self) -> None:
         """Begin to serve."""
@@ -253,3 +257,25 @@ def is_alive(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(0)  # one with a full queue would keep us waiting
         return probe.connect_ex(str(path)) in {0, errno.EAGAIN}
+
+
+def give_socket(path: Path, uid: int, gid: int) -> None:
+    """Give a socket that this process made to a user.
+
+    The folder is capture's, who could put a link there by which root would give away any file: what lies there is held
+    first (O_PATH), looked at, and then given by that handle and not by its name.
+
+    Raises:
+        ConfigError: what lies there is no socket of this process's user with one name.
+    """
+    try:
+        held = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"the preview's socket {path} is gone: {error.strerror}") from error
+    try:
+        found = os.fstat(held)
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
+            raise ConfigError(f"{path} is not the socket that was made there; see who writes into its folder")
+        os.chown(f"/proc/self/fd/{held}", uid, gid)  # a handle of O_PATH is no file to fchown
+    finally:
+        os.close(held)

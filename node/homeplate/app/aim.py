@@ -27,6 +27,7 @@ from homeplate.app.node import Paths, groups_of, load_identity
 from homeplate.camera import ClaimedSource, open_source
 from homeplate.clock import SystemClock, perf_ns
 from homeplate.config import Config, source_settings
+from homeplate.domain.plate import has_form_of_plate
 from homeplate.domain.source import SourceSettings
 from homeplate.errors import CameraError, ConfigError
 from homeplate.store.ledger import MerkleLog
@@ -48,15 +49,18 @@ class Asked:
     """A preview: who wants it (user name or badge number), and for how many minutes.
 
     Raises:
-        ConfigError: where `who` is none.
+        ConfigError: where `who` is none, or has the form of a plate.
     """
 
     who: str
     minutes: int = MINUTES
 
     def __post_init__(self) -> None:
+        # Neither message holds what was given: it may be a plate.
         if _WHO.fullmatch(self.who) is None:
-            raise ConfigError(f"--by: 1 to 60 letters, digits, spaces, dots, hyphens; not {self.who!r}")
+            raise ConfigError("--by: 1 to 60 letters, digits, spaces, dots, hyphens")
+        if has_form_of_plate(self.who):
+            raise ConfigError("--by has the form of a plate, and it would stand in the ledger: write no plate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
