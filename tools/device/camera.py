@@ -2,12 +2,13 @@
 
 The root has Debian trixie's libcamera and the locked packages with picamera2 from the package index; it is made once (a
 minute) and kept. Pictures of rendered cars are what libcamera's virtual camera shows. The last line is JSON; where the
-root cannot be made here, that line says why and nothing else ran.
+root cannot be made here (no root rights, no mmdebstrap, no way to the archive), it says why and nothing else ran.
 """
 
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -42,15 +43,29 @@ CONFIG = """%YAML 1.1
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
+# What apt, mmdebstrap and pip say where nobody answers; and pip where what it was answered does not go together.
+_UNREACHABLE = re.compile(
+    r"Temporary failure (in name resolution|resolving)|Could not resolve|Name or service not known|NewConnectionError"
+    r"|Failed to establish a new connection|Could not connect|Unable to connect|Connection (refused|timed out|reset)"
+    r"|ConnectTimeout|Read timed out|ReadTimeoutError|ProxyError|Network is unreachable|No route to host"
+)
+_CONFLICT = re.compile(r"ResolutionImpossible|conflicting dependencies|DO NOT MATCH THE HASHES")
+
+
 class UnavailableError(Exception):
     """This machine cannot make or run the root; the text says why."""
+
+
+class FailedError(Exception):
+    """What this stage is for does not hold: packages that do not go together, or code that does not compile."""
 
 
 def made(root: Path) -> float:
     """Make the root where it is not there; return the seconds that it took.
 
     Raises:
-        UnavailableError: it cannot be made here.
+        UnavailableError: it cannot be made here: no root rights, a program or a way to the archive or index is missing.
+        FailedError: a step fails for another reason.
     """
     if os.geteuid() != 0:
         raise UnavailableError("needs root, for a root file system of its own")
@@ -89,9 +104,20 @@ def inside(root: Path, *command: str) -> None:
 
 
 def call(*command: str, environment: dict[str, str] | None = None) -> None:
+    """Run a command that has to succeed.
+
+    Raises:
+        UnavailableError: it failed since the archive or the package index cannot be reached.
+        FailedError: it failed otherwise.
+    """
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise UnavailableError(f"{' '.join(command[:6])} failed: {(done.stderr or done.stdout).strip()[-600:]}")
+    if not done.returncode:
+        return
+    said = f"{done.stdout}\n{done.stderr}"
+    text = f"{' '.join(command[:6])} failed: {(done.stderr or done.stdout).strip()[-600:]}"
+    if _UNREACHABLE.search(said) and not _CONFLICT.search(said):
+        raise UnavailableError(text)
+    raise FailedError(text)
 
 
 def pictures(root: Path) -> list[str]:
@@ -160,6 +186,9 @@ def main() -> int:
     except UnavailableError as why:
         print(json.dumps({"device_camera": "skipped", "why": str(why)}))
         return 0
+    except FailedError as why:
+        print(json.dumps({"device_camera": "failed", "why": str(why)}))
+        return 1
     truth = pictures(given.root)
     figures = run(given.root, truth)
     failed = wrong(figures)
