@@ -13,7 +13,7 @@ def looked_at(source: SourceSettings, config: Config) -> Iterator[str]:
 
     Raises:
         ConfigError: a path that is not what it should be.
-        CameraError: a package, a plugin or the camera is missing.
+        CameraError: a package, a plugin or the camera is missing, or the grabber says what is wrong with it.
     """
     if source.kind is SourceKind.PICAMERA:
         yield from _picamera(source)
@@ -21,14 +21,15 @@ def looked_at(source: SourceSettings, config: Config) -> Iterator[str]:
         yield from _csi(source)
     elif source.kind is SourceKind.RTSP:
         yield from _rtsp(source, config)
+    elif source.kind is SourceKind.V4L2:
+        yield _v4l2(source)
     else:
         yield _path(source)
 
 
 def _path(source: SourceSettings) -> str:
     path = Path(source.path)
-    kinds = {SourceKind.VIDEO: ("file", path.is_file), SourceKind.FOLDER: ("folder", path.is_dir)}
-    wanted, there = kinds.get(source.kind, ("video device", path.is_char_device))
+    wanted, there = ("file", path.is_file) if source.kind is SourceKind.VIDEO else ("folder", path.is_dir)
     if not there():
         raise ConfigError(f"source {source.name!r}: {path} is no {wanted}")
     return f"{source.name}: {path}"
@@ -36,6 +37,13 @@ def _path(source: SourceSettings) -> str:
 
 # What needs OpenCV is loaded only where a camera asks for it: check runs beside uplink too.
 # ruff: noqa: PLC0415
+
+
+def _v4l2(source: SourceSettings) -> str:
+    from homeplate.camera.v4l2 import checked_device
+
+    checked_device(source)
+    return f"{source.name}: {source.path}"
 
 
 def _picamera(source: SourceSettings) -> Iterator[str]:
@@ -67,13 +75,27 @@ def _csi(source: SourceSettings) -> Iterator[str]:
 
 
 def _rtsp(source: SourceSettings, config: Config) -> Iterator[str]:
+    from homeplate.camera.errors import Reason, SourceError
     from homeplate.camera.gstreamer import require_elements
-    from homeplate.camera.shared import frames_path
+    from homeplate.camera.shared import FrameFile, State, frames_path
     from homeplate.grabber import DESCRIPTION
 
     require_elements(source.name, DESCRIPTION)
     path = frames_path(config.node.runtime_dir, source.name)
-    if path.exists():
+    if not path.exists():
+        yield f"note: {source.name}: no grabber has run yet: start `homeplate grab {source.name}` beside capture"
+        return
+    file = FrameFile(source.name, path)
+    try:
+        state = file.state()
+    except SourceError as error:
+        if error.reason is not Reason.GRABBER:
+            raise
+        yield f"note: {error}"
+        return
+    finally:
+        file.close()
+    if state is State.RUNNING:
         yield f"{source.name}: its grabber writes {path}"
     else:
-        yield f"note: {source.name}: no grabber has run yet: start `homeplate grab {source.name}` beside capture"
+        yield f"note: {source.name}: its grabber has no picture yet"

@@ -172,6 +172,17 @@ class FrameFile:
             time.sleep(POLL_S)
         raise self._why(self._head())
 
+    def state(self) -> State:
+        """Return what the grabber says of its camera: that it starts, or runs.
+
+        Raises:
+            SourceError: it says that something is wrong, or says nothing any more.
+        """
+        head = self._head()
+        if _is_silent(head) or head.state not in {State.STARTING, State.RUNNING}:
+            raise self._why(head)
+        return State(head.state)
+
     def close(self) -> None:
         """Let the file go."""
         os.close(self._file)
@@ -203,13 +214,18 @@ class FrameFile:
         return Picture(image=to_bgr(data, layout), age_ns=boot_ns() - taken_ns)
 
     def _why(self, head: _Head) -> SourceError:
-        if boot_ns() - head.told_ns > SILENT_NS:
+        if _is_silent(head):
             return self._error(Reason.GRABBER, f"its grabber says nothing; does `homeplate grab {self._source}` run?")
         unknown = (Reason.STALLED, f"no picture for {TAKE_S:g} s; see the grabber's log")
         return self._error(*_REASONS.get(head.state, unknown))
 
     def _error(self, reason: Reason, what: str) -> SourceError:
         return SourceError(self._source, reason, what)
+
+
+def _is_silent(head: _Head) -> bool:
+    """Tell whether a grabber has ended: it told nothing lately, or at a time that has not been since this start."""
+    return not 0 <= boot_ns() - head.told_ns <= SILENT_NS
 
 
 def _layout(width: int, height: int, stride: int, pixels: int) -> Layout:

@@ -41,7 +41,7 @@ class V4l2Camera:
     def __init__(self, source: SourceSettings) -> None:
         assert source.camera is not None
         self._source, self._settings = source, source.camera
-        device = _checked_device(source)
+        device = checked_device(source)
         # Not with its settings at once: OpenCV refuses to open where a driver does not know one of them.
         self._capture = cv2.VideoCapture(str(device), cv2.CAP_V4L2)
         if not self._capture.isOpened():
@@ -102,8 +102,12 @@ class V4l2Camera:
         return SourceError(self._source.name, reason, f"{self._source.path}: {what}")
 
 
-def _checked_device(source: SourceSettings) -> Path:
-    """Return the device that a path leads to: OpenCV would open files and addresses too."""
+def checked_device(source: SourceSettings) -> Path:
+    """Return the device that a path leads to: OpenCV would open files and addresses too.
+
+    Raises:
+        SourceError: there is none, or it is no video device.
+    """
 
     def refused(reason: Reason, what: str) -> SourceError:
         return SourceError(source.name, reason, f"{source.path}: {what}")
