@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -241,13 +242,13 @@ def plan_of(root: Path, files: Path, board: str, options: list[str]) -> Plan:
         plan.links[path] = None
     if "read-only-root" in options:
         refuse_unready_data(root)
-    plan_whole_files(plan, folders, root)
+    plan_whole_files(plan, folders, root, old)
     if board.startswith("raspberry-pi/"):
         plan_raspberry_pi(plan, folders, root, old)
     else:
         plan_jetson(plan, folders, root, old)
     fstab = [line for folder in folders for line in lines_of(folder / "fstab")]
-    if fstab or old.board:
+    if fstab or (old.board and (root / FSTAB).exists()):
         plan.texts[FSTAB] = with_block(text_of(root, FSTAB), missing_mounts(text_of(root, FSTAB), fstab))
     return plan
 
@@ -276,7 +277,14 @@ def missing_mounts(fstab: str, lines: list[str]) -> list[str]:
     return [line for line in lines if line.split()[1] not in taken]
 
 
-def plan_whole_files(plan: Plan, folders: list[Path], root: Path) -> None:
+def plan_link(plan: Plan, root: Path, old: State, link: str) -> None:
+    """Plan a link; one that was there before without us stays nobody's of ours."""
+    plan.links[link] = destination_of(link)
+    if link in old.links or not leads_to(root / link, destination_of(link)):
+        plan.state.links.append(link)
+
+
+def plan_whole_files(plan: Plan, folders: list[Path], root: Path, old: State) -> None:
     """Plan the files that are ours alone, the units that are masked or started, and the node's first configuration."""
     for folder in folders:
         for path in sorted((folder / "root").rglob("*")):
@@ -285,13 +293,10 @@ def plan_whole_files(plan: Plan, folders: list[Path], root: Path) -> None:
                 plan.texts[target] = path.read_text("utf-8")
                 plan.state.files.append(target)
                 if path.suffix == ".service":
-                    link = f"{path.parent.relative_to(folder / 'root')}/multi-user.target.wants/{path.name}"
-                    plan.links[link] = f"../{path.name}"
-                    plan.state.links.append(link)
+                    units = path.parent.relative_to(folder / "root")
+                    plan_link(plan, root, old, f"{units}/multi-user.target.wants/{path.name}")
         for unit in lines_of(folder / "masked-units"):
-            link = f"etc/systemd/system/{unit}"
-            plan.links[link] = "/dev/null"
-            plan.state.links.append(link)
+            plan_link(plan, root, old, f"etc/systemd/system/{unit}")
     power = settings(folders, "power.conf")
     if power:
         plan.texts[POWER] = "".join(f"{key}={value}\n" for key, value in power.items())
@@ -390,7 +395,7 @@ def apply(plan: Plan, root: Path) -> list[str]:
     old = State.load(root)
     write_state(plan.state.with_all_of(old), root)
     changed = [path for path, text in plan.texts.items() if set_text(root, path, text, ours=path in old.files)]
-    changed += [path for path, to in plan.links.items() if set_link(root / path, to)]
+    changed += [path for path, to in plan.links.items() if set_link(root, path, to)]
     write_state(plan.state, root)
     return changed
 
@@ -422,16 +427,57 @@ def set_text(root: Path, path: str, text: str | None, *, ours: bool) -> bool:
     return True
 
 
-def set_link(target: Path, destination: str | None) -> bool:
-    """Make a link where nothing is, or (None) take it away; tell whether that changed anything."""
-    if destination is None and target.is_symlink():
-        target.unlink()
+def destination_of(link: str) -> str:
+    """Return where a link of ours leads: to the unit that it starts, or to nothing, which masks one."""
+    folder, _, name = link.rpartition("/")
+    return f"../{name}" if folder.endswith(".wants") else "/dev/null"
+
+
+def leads_to(target: Path, destination: str) -> bool:
+    """Tell whether a path is a link to that destination."""
+    return target.is_symlink() and str(target.readlink()) == destination
+
+
+def set_link(root: Path, path: str, destination: str | None) -> bool:
+    """Make a link, or (None) put back what was in its place; tell whether that changed anything.
+
+    What is in its place is kept first, a file or a link. A link that leads elsewhere than ours is somebody else's.
+    """
+    target, kept = root / path, root / BACKUPS / path
+    ours = leads_to(target, destination_of(path))
+    if destination is None:
+        if not ours:
+            return False
+        if os.path.lexists(kept):
+            copy(kept, target)
+            kept.unlink()
+        else:
+            target.unlink()
         return True
-    if destination is None or target.is_symlink() or target.exists():
+    if ours:
         return False
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.symlink_to(destination)
+    if os.path.lexists(target):
+        copy(target, kept)
+    else:
+        kept.unlink(missing_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(target.name + ".homeplate-new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(destination)
+    fresh.replace(target)
     return True
+
+
+def copy(source: Path, target: Path) -> None:
+    """Give a path what another has, a file with its mode or a link as it is, whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(target.name + ".homeplate-new")
+    fresh.unlink(missing_ok=True)
+    shutil.copy2(source, fresh, follow_symlinks=False)
+    if not fresh.is_symlink():
+        with fresh.open("rb") as file:
+            os.fsync(file.fileno())
+    fresh.replace(target)
 
 
 def replace(path: Path, text: str) -> None:
@@ -481,16 +527,23 @@ def eeprom(files: Path, board: str, options: list[str], present: str) -> str:
     return "\n".join([*kept, "[all]", *(f"{key}={value}" for key, value in ours.items())]) + "\n"
 
 
-def power_commands(wanted: dict[str, str], table: str, present: str) -> list[list[str]]:
+def module_of(root: Path) -> str:
+    """Return the number of a Jetson's module (P3767-NNNN), or nothing where the device tree names none."""
+    found = re.search(r"nvidia,[^\0]*p3767-(\d{4})", text_of(root, "proc/device-tree/compatible"))
+    return found[1] if found else ""
+
+
+def power_commands(wanted: dict[str, str], module: str, table: str, present: str) -> list[list[str]]:
     """Return the commands that set the wanted power mode and clocks.
 
     Args:
-        wanted: POWER_MODE by its name, FIXED_CLOCKS yes or no.
+        wanted: the module's mode by its name, FIXED_CLOCKS yes or no.
+        module: the module's number on its part, as 0004.
         table: /etc/nvpmodel.conf.
         present: what `nvpmodel -q` printed.
     """
     modes = {name: number for number, name in re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+?)\s*>", table)}
-    mode = wanted.get("POWER_MODE", "")
+    mode = wanted.get(f"POWER_MODE_P3767_{module}", "")
     if mode not in modes:
         raise BoardError(f"/{POWER}: this board has no power mode {mode or '(none named)'}; it has: {', '.join(modes)}")
     commands = [] if f"NV Power Mode: {mode}" in present.splitlines() else [["nvpmodel", "-m", modes[mode]]]
@@ -499,10 +552,12 @@ def power_commands(wanted: dict[str, str], table: str, present: str) -> list[lis
 
 def set_power(root: Path) -> None:
     """Set the mode and the clocks, as root on the Jetson itself."""
+    wanted, module = settings([root / "etc/homeplate"], "power.conf"), module_of(root)
+    if f"POWER_MODE_P3767_{module}" not in wanted:
+        print(f"/{POWER} names no mode for the module {module or 'of this device tree'}: its power and clocks stay")
+        return
     query = subprocess.run(["nvpmodel", "-q"], capture_output=True, text=True, check=False)
-    for command in power_commands(
-        settings([root / "etc/homeplate"], "power.conf"), text_of(root, "etc/nvpmodel.conf"), query.stdout
-    ):
+    for command in power_commands(wanted, module, text_of(root, "etc/nvpmodel.conf"), query.stdout):
         done = subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
         if done.returncode:
             raise BoardError(f"{' '.join(command)} failed with status {done.returncode}", 1)

@@ -64,7 +64,8 @@ KNOWN = (
     Known("extlinux.txt", r"panic=\d+", KERNEL, (NANO,)),
     Known("extlinux.txt", r"usbcore\.authorized_default=[012]", KERNEL, (NANO,)),
     Known("overlay", r"/boot/tegra234-p3767-camera-p3768-imx(219|477)-dual\.dtbo", L4T, (NANO,)),
-    Known("power.conf", r"POWER_MODE=(7W|15W|25W|MAXN_SUPER)", L4T, (NANO,)),
+    Known("power.conf", r"POWER_MODE_P3767_000[35]=(7W|15W|25W|MAXN_SUPER)", L4T, (NANO,)),
+    Known("power.conf", r"POWER_MODE_P3767_0004=(7W|10W)", L4T, (NANO,)),
     Known("power.conf", r"FIXED_CLOCKS=(yes|no)", L4T, (NANO,)),
     Known("fstab", r"LABEL=homeplate-data /var/lib/homeplate ext4 \S+ 0 2", "mount(8), ext4(5)"),
     Known("masked-units", r"(dphys-swapfile|bluetooth|hciuart)\.service", "systemctl(1), mask"),
@@ -173,9 +174,10 @@ def choice_findings(board: str, options: Sequence[str], files: Path = ROOT) -> I
         yield f"{told}: a read-only root and a partition for the data come together or not at all"
     for folder in folders:
         for path in (folder / "root/etc/systemd/system.conf.d").glob("*.conf"):
-            seconds = re.search(r"^RuntimeWatchdogSec=(\d+)s$", path.read_text("utf-8"), flags=re.MULTILINE)
-            if seconds is None or not 0 < int(seconds[1]) <= LONGEST_WATCHDOG_S:
-                yield f"{told}: {path.name}: RuntimeWatchdogSec has to be 1 to {LONGEST_WATCHDOG_S} seconds"
+            for key in ("RuntimeWatchdogSec", "RebootWatchdogSec"):
+                seconds = re.search(rf"^{key}=(\d+)s$", path.read_text("utf-8"), flags=re.MULTILINE)
+                if seconds is None or not 0 < int(seconds[1]) <= LONGEST_WATCHDOG_S:
+                    yield f"{told}: {path.name}: {key} has to be 1 to {LONGEST_WATCHDOG_S} seconds"
 
 
 def lines(folders: Sequence[Path], name: str) -> list[str]:

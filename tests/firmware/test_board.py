@@ -170,6 +170,45 @@ def test_removing_puts_back_every_byte(root):
     assert after == before
 
 
+def test_a_system_without_an_fstab_gets_none(root):
+    (root / "etc/fstab").unlink()
+    call(root, "install")
+    call(root, "install")
+    assert not (root / "etc/fstab").exists()
+
+
+UNITS = "etc/systemd/system"
+GADGET = f"{UNITS}/nv-l4t-usb-device-mode.service"
+RUNTIME = f"{UNITS}/nv-l4t-usb-device-mode-runtime.service"
+BLUETOOTH = f"{UNITS}/bluetooth.service"
+
+
+def test_a_unit_of_the_system_is_masked_and_comes_back_as_it_was(tmp_path):
+    root = system(tmp_path, "jetson/orin-nano")
+    (root / UNITS).mkdir(parents=True)
+    (root / GADGET).symlink_to("/opt/nvidia/l4t-usb-device-mode/nv-l4t-usb-device-mode.service")
+    write(root, RUNTIME, "[Service]\nExecStart=/bin/true\n")
+    (root / RUNTIME).chmod(0o640)
+    (root / BLUETOOTH).symlink_to("/dev/null")
+    before = contents(root)
+    for _ in range(2):
+        call(root, "install")
+        assert {str((root / path).readlink()) for path in (GADGET, RUNTIME, BLUETOOTH)} == {"/dev/null"}
+        assert not {BLUETOOTH} & set(json.loads((root / board_tool.STATE).read_text())["links"])
+    call(root, "remove")
+    assert contents(root, without=("var/backups/", "etc/homeplate/homeplate.toml")) == before
+
+
+def test_a_unit_that_somebody_put_in_place_of_a_mask_stays(tmp_path):
+    root = system(tmp_path, "jetson/orin-nano")
+    call(root, "install")
+    (root / GADGET).unlink()
+    (root / GADGET).symlink_to("/opt/nvidia/newer.service")
+    call(root, "remove")
+    assert str((root / GADGET).readlink()) == "/opt/nvidia/newer.service"
+    assert not os.path.lexists(root / RUNTIME)
+
+
 def test_what_was_there_is_kept_once(root):
     edited = "boot/firmware/config.txt" if (root / "boot/firmware").is_dir() else "boot/extlinux/extlinux.conf"
     before = (root / edited).read_text()
@@ -324,14 +363,35 @@ TABLE = "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=1 NAME=25W >\n< PM_CONF
 
 
 def test_a_power_mode_is_set_by_its_name():
-    wanted = {"POWER_MODE": "25W", "FIXED_CLOCKS": "yes"}
-    assert board_tool.power_commands(wanted, TABLE, "NV Power Mode: 15W\n0\n") == [
+    wanted = {"POWER_MODE_P3767_0005": "25W", "FIXED_CLOCKS": "yes"}
+    assert board_tool.power_commands(wanted, "0005", TABLE, "NV Power Mode: 15W\n0\n") == [
         ["nvpmodel", "-m", "1"],
         ["jetson_clocks"],
     ]
-    assert board_tool.power_commands({"POWER_MODE": "15W"}, TABLE, "NV Power Mode: 15W\n0\n") == []
+    wanted = {"POWER_MODE_P3767_0003": "15W"}
+    assert board_tool.power_commands(wanted, "0003", TABLE, "NV Power Mode: 15W\n0\n") == []
     with pytest.raises(board_tool.BoardError, match="no power mode 40W"):
-        board_tool.power_commands({"POWER_MODE": "40W"}, TABLE, "")
+        board_tool.power_commands({"POWER_MODE_P3767_0003": "40W"}, "0003", TABLE, "")
+
+
+@pytest.mark.parametrize(("module", "mode"), [("0003", "15W"), ("0004", "10W"), ("0005", "15W")])
+def test_each_module_has_a_power_mode_of_its_own(module, mode, tmp_path):
+    root = system(tmp_path, "jetson/orin-nano")
+    names = (f"nvidia,p3768-0000+p3767-{module}", f"nvidia,p3767-{module}", "nvidia,tegra234")
+    (root / "proc/device-tree/compatible").write_bytes("".join(f"{name}\0" for name in names).encode())
+    call(root, "install")
+    assert board_tool.module_of(root) == module
+    wanted = board_tool.settings([root / "etc/homeplate"], "power.conf")
+    assert board_tool.power_commands(wanted, module, f"< POWER_MODEL ID=3 NAME={mode} >", "") == [
+        ["nvpmodel", "-m", "3"]
+    ]
+
+
+def test_a_module_that_is_not_known_keeps_its_power(tmp_path):
+    root = system(tmp_path, "jetson/orin-nano")
+    call(root, "install")
+    (root / "proc/device-tree/compatible").write_bytes(b"nvidia,p3767-0001\0nvidia,tegra234\0")
+    assert "names no mode for the module 0001" in call(root, "power")
 
 
 def test_the_boot_loaders_other_settings_stay(tmp_path):

@@ -1,5 +1,6 @@
 """What stands in firmware_configs/ is known, has its reason and source, and no choice of options contradicts itself."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -78,11 +79,21 @@ def test_the_lint_finds(what, files):
     assert any(told in line for line in found), found
 
 
-@pytest.mark.parametrize("seconds", ["16s", "0s", "1min"])
-def test_a_watchdog_beyond_fifteen_seconds_is_found(files, seconds):
+@pytest.mark.parametrize("seconds", ["16s", "0s", "2min"])
+@pytest.mark.parametrize("key", ["RuntimeWatchdogSec", "RebootWatchdogSec"])
+def test_a_watchdog_beyond_fifteen_seconds_is_found(files, key, seconds):
     path = files / WATCHDOG
-    path.write_text(path.read_text().replace("RuntimeWatchdogSec=15s", f"RuntimeWatchdogSec={seconds}"))
-    assert any("1 to 15 seconds" in line for line in firmware_lint.findings(files))
+    path.write_text(path.read_text().replace(f"{key}=15s", f"{key}={seconds}"))
+    assert any(f"{key} has to be 1 to 15 seconds" in line for line in firmware_lint.findings(files))
+
+
+def test_an_option_that_a_comment_or_page_names_is_one(files):
+    texts = {path: path.read_text() for path in files.rglob("*") if path.is_file() and path.suffix != ".py"}
+    for _, board in board_tool.BOARDS:
+        for name in board_tool.option_folders(files, board):
+            last = name.partition("-")[2]
+            for path, text in texts.items():
+                assert not re.search(rf"option {re.escape(last)}\b", text), f"{path}: {name} is meant"
 
 
 def test_a_line_of_config_txt_that_is_cut_off_is_found(files):
