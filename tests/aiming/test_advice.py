@@ -53,6 +53,17 @@ def test_narrow_plates_are_told_with_the_zoom_and_the_way_that_mend_them():
     )
 
 
+@pytest.mark.parametrize("width", [72.1, 78.4, 79.9])
+def test_a_gap_that_no_zoom_closes_is_not_worth_a_word(width):
+    assert Thing.WIDTH not in wrong(seen(*[look(width_px=width)] * 5))
+    assert "zoom in 1.1 times, or move 11 % nearer" in wrong(seen(*[look(width_px=71.0)] * 5))[Thing.WIDTH]
+
+
+def test_plates_a_little_narrower_than_are_read_are_told_without_an_empty_figure():
+    text = wrong(seen(*[look(width_px=108.0)] * 5, minimum_width=110.0))[Thing.WIDTH]
+    assert text.endswith("110 px are needed: zoom in a little, or lower the source's minimum_plate_width_px")
+
+
 def test_a_source_that_is_configured_for_wider_plates_needs_those():
     assert Thing.WIDTH in wrong(seen(*[look(width_px=100.0)] * 5, minimum_width=110.0))
 

@@ -14,6 +14,8 @@ from homeplate.vision.quality import Light, PlateLook
 
 WIDTH_ENOUGH_PX = 80.0
 """Boxes of plates 75 pixels wide, from which on a tenth more real plates are read than at 60, and no more by width."""
+WIDTH_SLACK = 0.9
+"""Share of that width from which on nothing is to be changed: no zoom is set more exactly."""
 TILT_ENOUGH_DEG = 10.0
 """Degrees. Rendered plates are read up to 20, of real ones fewer from 10 on; past 25 their corners are not seen."""
 SHARP_ENOUGH = 0.06
@@ -179,22 +181,25 @@ def _plates(found: Figures, seen: Seen) -> Iterator[Advice]:
     """Yield what is to be said of the plates; of blur nothing where width, light or noise would be taken for it."""
     if found.sightings < LEAST_LOOKS:
         return
-    width = _width(found, max(WIDTH_ENOUGH_PX, seen.minimum_width))
+    width = _width(found, seen.minimum_width)
     contrast = _contrast(found)
     yield from (width, _tilt(found), contrast)
     if width.enough and contrast.enough:
         yield _sharpness(found)
 
 
-def _width(found: Figures, needed: float) -> Advice:
+def _width(found: Figures, minimum: float) -> Advice:
+    """Say how wide plates are. Below `minimum` none is read, but a tenth under enough is not worth a word."""
     assert found.nearest_px is not None
-    text = f"plates are {found.nearest_px:.0f} px wide where they are nearest; {needed:.0f} px are needed"
-    if found.nearest_px >= needed:
-        return Advice(thing=Thing.WIDTH, enough=True, text=text)
-    zoom, nearer = needed / found.nearest_px, 100 * (1 - found.nearest_px / needed)
-    return Advice(
-        thing=Thing.WIDTH, enough=False, text=f"{text}: zoom in {zoom:.1f} times, or move {nearer:.0f} % nearer"
-    )
+    needed = max(WIDTH_ENOUGH_PX, minimum)
+    text = f"plates are {found.nearest_px:.0f} px wide where they are nearest"
+    if found.nearest_px >= max(WIDTH_SLACK * WIDTH_ENOUGH_PX, minimum):
+        return Advice(thing=Thing.WIDTH, enough=True, text=f"{text}; about {needed:.0f} px are needed")
+    share = found.nearest_px / needed
+    change = f"zoom in {1 / share:.1f} times, or move {100 * (1 - share):.0f} % nearer"
+    if share > WIDTH_SLACK:
+        change = "zoom in a little, or lower the source's minimum_plate_width_px"
+    return Advice(thing=Thing.WIDTH, enough=False, text=f"{text}; {needed:.0f} px are needed: {change}")
 
 
 def _tilt(found: Figures) -> Advice:

@@ -1,5 +1,7 @@
 """Draws on a preview's picture, after its plates are black: where plates are, the region, the figures."""
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 
@@ -8,10 +10,11 @@ from homeplate.aiming.blackout import Shot
 from homeplate.domain.source import Polygon
 
 GOOD, BAD, PLAIN, GROUND = (80, 220, 80), (60, 60, 240), (230, 230, 230), (0, 0, 0)
-LINE = 13
-"""Pixels from one line of text to the next."""
-MOST_CHARACTERS = 78
-"""Characters of a line that fit into the preview's width."""
+FONT, SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.35
+LINE, MARGIN = 13, 4
+"""Pixels from one line of text to the next, and beside it."""
+MOST_ADVICE = 2
+"""Of what has to be changed, what comes first: each takes a line or two of a small picture."""
 
 
 def draw(shot: Shot, seen: Seen, region: Polygon | None) -> None:
@@ -29,16 +32,37 @@ def draw(shot: Shot, seen: Seen, region: Polygon | None) -> None:
     for box, wide_enough in shot.shown:
         low, high = (round(box.left), round(box.top)), (round(box.right), round(box.bottom))
         cv2.rectangle(shot.image, low, high, GOOD if wide_enough else BAD)
-    figures = figures_of(seen)
-    if figures.width_px is not None and figures.sharpness is not None:
-        tilt = "" if figures.tilt_deg is None else f", tilt {figures.tilt_deg:+.0f} deg"
-        _write(shot, f"plates {figures.width_px:.0f} px, sharp {figures.sharpness:.2f}{tilt}", 1, PLAIN)
-    wrong = [one.text for one in advice(seen) if not one.enough]
-    for number, text in enumerate(wrong[:2], start=2):
-        _write(shot, text, number, BAD)
+    for number, (text, colour) in enumerate(lines_of(seen, width)[: height // LINE], start=1):
+        # On a ground of its own: an outline alone leaves light text on a light sky.
+        right = 2 * MARGIN + cv2.getTextSize(text, FONT, SCALE, 1)[0][0]
+        shot.image[LINE * (number - 1) + MARGIN : LINE * number + MARGIN, :right] = GROUND
+        cv2.putText(shot.image, text, (MARGIN, LINE * number), FONT, SCALE, colour, 1, cv2.LINE_AA)
 
 
-def _write(shot: Shot, text: str, line: int, colour: tuple[int, int, int]) -> None:
-    at = (4, LINE * line)
-    for thick, ink in ((3, GROUND), (1, colour)):
-        cv2.putText(shot.image, text[:MOST_CHARACTERS], at, cv2.FONT_HERSHEY_SIMPLEX, 0.35, ink, thick, cv2.LINE_AA)
+def lines_of(seen: Seen, width: int) -> list[tuple[str, tuple[int, int, int]]]:
+    """Return what is written on a picture of `width` pixels, a line at a time, and in which colour."""
+    figures, light = figures_of(seen), seen.light
+    wide, sharp = _shown(figures.width_px, ".0f"), _shown(figures.sharpness, ".2f")
+    tilt = "?" if figures.tilt_deg is None else f"{round(figures.tilt_deg):+d} deg"
+    exposure = "?"
+    if light is not None:
+        exposure = f"mean {light.mean:.0f} of 255, white {100 * light.white:.0f} %, black {100 * light.black:.0f} %"
+    texts = [(f"plates: {wide} px wide, tilt {tilt}, sharpness {sharp}", PLAIN), (f"exposure: {exposure}", PLAIN)]
+    texts += [(one.text, BAD) for one in advice(seen) if not one.enough][:MOST_ADVICE]
+    return [(line, colour) for text, colour in texts for line in _wrapped(text, width - 2 * MARGIN)]
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "?" if value is None else format(value, form)
+
+
+def _wrapped(text: str, width: int) -> Iterator[str]:
+    """Yield a text in lines of `width` pixels at most; a word that is wider stands alone."""
+    line = ""
+    for word in text.split(" "):
+        longer = f"{line} {word}" if line else word
+        if line and cv2.getTextSize(longer, FONT, SCALE, 1)[0][0] > width:
+            yield line
+            longer = word
+        line = longer
+    yield line
