@@ -87,6 +87,21 @@ def test_a_node_that_could_not_be_made_can_be_made_after_mending(homeplate, simu
     homeplate(config, "init", "--root", root, "--request", tmp_path / "rq.json", "--simulation")
 
 
+def test_an_init_that_is_refused_leaves_nothing(homeplate, simulation_node, tmp_path):
+    request = tmp_path / "request.json"
+    (tmp_path / "road").mkdir()
+    config = stage.write_config(tmp_path / "road", [], "/proc/homeplate")
+    root = simulation_node.custody / "root.json"
+    assert "is not memory-backed" in homeplate(config, "init", "--root", root, "--request", request, code=5)
+    no_root = tmp_path / "other.json"
+    no_root.write_text("{}")
+    config = stage.write_config(tmp_path / "road", [], tmp_path / "run")
+    assert "the root" in homeplate(config, "init", "--root", no_root, "--request", request, "--simulation", code=6)
+    assert not request.exists()
+    assert [path.name for path in (tmp_path / "road").iterdir()] == ["homeplate.toml"]
+    assert not (tmp_path / "run").exists()
+
+
 def test_capture_without_a_source_says_what_to_add(homeplate, simulation_node):
     assert "[[source]]" in homeplate(simulation_node.config, "capture", code=2)
 

@@ -1,6 +1,7 @@
 """The configuration is strict: what it does not know it refuses, with the key's path."""
 
 import contextlib
+import re
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,32 @@ def test_a_password_in_a_cameras_address_is_refused_and_not_repeated():
         parse_config((NETWORK + "url='rtsp://admin:Tr0ub4dor@10.0.0.1/'").encode(), name="x.toml")
     assert "network.password_file" in str(caught.value)
     assert "Tr0ub4dor" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "stream?user=admin&password=Tr0ub4dor",
+        "stream?channel=1&PWD=Tr0ub4dor",
+        "stream?channel=1;pass=Tr0ub4dor",
+        "stream?p%61ssword=Tr0ub4dor",
+        "user=admin_password=Tr0ub4dor_channel=1_stream=0.sdp",
+        "user=admin&password=Tr0ub4dor&channel=1",
+        *(f"stream?{name}=Tr0ub4dor" for name in ("username", "token", "auth", "key")),
+    ],
+)
+def test_a_credential_among_an_addresss_parameters_is_refused_by_its_name_and_not_repeated(rest):
+    with pytest.raises(ConfigError) as caught:
+        parse_config((NETWORK + f"url='rtsp://10.0.0.1/{rest}'").encode(), name="x.toml")
+    assert re.search(r"network\.url: '\w+' names a credential", str(caught.value))
+    assert "network.password_file" in str(caught.value)
+    assert "Tr0ub4dor" not in str(caught.value)
+
+
+def test_an_address_keeps_parameters_that_choose_a_stream():
+    url = "rtsp://10.0.0.1/cam/realmonitor?channel=1&subtype=0&monkey=2"
+    (section,) = parse_config((NETWORK + f"url='{url}'").encode(), name="x.toml").source
+    assert section.network.url == url
 
 
 def test_cameras_become_values_of_the_domain():

@@ -10,7 +10,7 @@ from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path, PurePath
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -282,6 +282,7 @@ def _check_night(night: NightSection, key: str) -> None:
 
 
 _SCHEMES = {"rtsp": 554, "rtsps": 322}
+_CREDENTIALS = frozenset({"user", "username", "usr", "password", "passwd", "pwd", "pass", "token", "auth", "key"})
 
 
 def _check_network(network: NetworkSection, key: str) -> None:
@@ -296,6 +297,11 @@ def _check_network(network: NetworkSection, key: str) -> None:
         raise ValueError(f"{key}.url: rtsp:// or rtsps:// and no other scheme")
     if url.username is not None or url.password is not None:
         raise ValueError(f"{key}.url: holds no user and password; write network.user and network.password_file")
+    if name := _credential_in(f"{url.path}?{url.query}#{url.fragment}"):
+        raise ValueError(
+            f"{key}.url: '{name}' names a credential, and everybody may read this file; write network.user and "
+            "network.password_file"
+        )
     if not network.url.isprintable() or not network.url.isascii() or " " in network.url or port == 0:
         raise ValueError(f"{key}.url: is no address; write rtsp://192.0.2.20:554/stream")
     try:
@@ -308,6 +314,15 @@ def _check_network(network: NetworkSection, key: str) -> None:
         raise ValueError(f"{key}: user and password_file belong together")
     if network.authority is not None and url.scheme != "rtsps":
         raise ValueError(f"{key}.authority: only rtsps:// has certificates")
+
+
+def _credential_in(rest: str) -> str | None:
+    """Return which credential a parameter of an address names; some cameras take it in the path (user=A_password=B)."""
+    for part in re.split(r"[?&;/#_]", unquote(rest)):
+        name, equals, _ = part.partition("=")
+        if equals and name.strip().lower() in _CREDENTIALS:
+            return name.strip().lower()
+    return None
 
 
 def _check_polygon(polygon: list[tuple[float, float]], key: str) -> None:

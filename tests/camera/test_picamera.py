@@ -98,11 +98,14 @@ def test_a_missing_and_another_camera_are_named_with_what_is_there():
 @pytest.mark.parametrize(
     ("breaks", "said"),
     [
-        ("raise ModuleNotFoundError(\"No module named 'libcamera'\", name='libcamera')", "--system-site-packages"),
+        (
+            "raise ModuleNotFoundError(\"No module named 'libcamera'\", name='libcamera')",
+            "apt-get install python3-picamera2",
+        ),
         # What simplejpeg 1.6.6, built for NumPy 1, says under NumPy 2.5.
         (
             "raise ValueError('numpy.dtype size changed, may indicate binary incompatibility')",
-            "pip install --upgrade simplejpeg",
+            "the homeplate package of this release",
         ),
     ],
 )

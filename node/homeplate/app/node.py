@@ -38,7 +38,7 @@ from homeplate.sealing.keys import (
     write_new,
 )
 from homeplate.sealing.slots import SlotStore, require_in_place, require_memory_backed
-from homeplate.trust.bundle import load_bundle, pin_root
+from homeplate.trust.bundle import load_bundle, pin_root, require_root
 from homeplate.trust.certificates import UNREADABLE
 from homeplate.trust.enrolment import fingerprint, make_request
 from homeplate.trust.inbox import await_answer, hand_in, is_served, withdraw
@@ -247,12 +247,17 @@ def init_node(config: Config, *, root: Path, request: Path, simulation: bool) ->
     Raises:
         ConfigError: where a node is there already, or a file cannot be read or written.
         TrustError: where `root` is no root of a bundle.
+        SlotError: where a folder is of no use for slots' keys; nothing is made then.
     """
     paths = Paths.of(config)
     if paths.identity.exists():
         raise ConfigError(f"{paths.data} holds a node already; its keys are not replaced. Choose another data_dir")
     try:
         root_json = read_bounded(root)
+        require_root(root_json)
+        if not simulation:
+            require_memory_backed(paths.runtime)
+            require_in_place(paths.data)
         request.write_bytes(b"")  # what can fail goes first: a key is never made twice, so neither is half a node
         _make_folders(paths)
         for storage in StorageClass:

@@ -14,6 +14,7 @@ import numpy as np
 
 from homeplate.camera.errors import Reason, SourceError
 from homeplate.camera.masks import apply_masks
+from homeplate.camera.planes import SIDE_LEAST, SIDE_MOST
 from homeplate.domain.passage import Frame, Image
 from homeplate.domain.source import SourceSettings
 
@@ -22,8 +23,6 @@ OPEN_TIMEOUT_MS = READ_TIMEOUT_MS = 10_000
 """After this FFmpeg gives up on a medium that does not answer."""
 FPS_LEAST, FPS_MOST = 1.0, 240.0
 """Frame rates that a camera has; containers claim anything (0, 1000, 90000), and stream time depends on it."""
-SIDE_LEAST, SIDE_MOST = 16, 8192
-"""Pixels of a side."""
 MISSING_LEAST, MISSING_SHARE = 2, 0.02
 """Frames that may be missing of what the container claims: claims of durations are rounded."""
 HEAD_BYTES = 512

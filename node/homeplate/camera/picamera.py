@@ -42,15 +42,15 @@ def load_picamera2(source: str) -> ModuleType:
         import picamera2  # noqa: PLC0415 - it starts libcamera
     except ImportError as error:
         what = (
-            f"picamera2 cannot be imported ({error.name or error}): apt-get install python3-picamera2, and make the "
-            "environment with --system-site-packages"
+            f"picamera2 cannot be imported ({error.name or error}): apt-get install python3-picamera2, then "
+            "dpkg-reconfigure homeplate, which makes the environment that sees it"
         )
         raise SourceError(source, Reason.SOFTWARE, what) from error
     except (ValueError, RuntimeError) as error:
-        # apt's simplejpeg was built for NumPy 1 (picamera2 issue 1088): "numpy.dtype size changed".
+        # bookworm's simplejpeg was built for NumPy 1 (picamera2 issue 1088): "numpy.dtype size changed".
         what = (
-            f"picamera2 cannot be imported ({error}): its modules were built for another NumPy; in this environment: "
-            "pip install --upgrade simplejpeg"
+            f"picamera2 cannot be imported ({error}): its modules were built for another NumPy; install the homeplate "
+            "package of this release, which has a simplejpeg inside that fits"
         )
         raise SourceError(source, Reason.SOFTWARE, what) from error
     return picamera2  # type: ignore[no-any-return]

@@ -122,6 +122,21 @@ def pin_root(root_json: bytes, installed: Path) -> None:
     Raises:
         TrustError: where it is no root, is not signed by its own keys, or another root is pinned already.
     """
+    require_root(root_json)
+    path = installed / PINNED_ROOT
+    if path.exists():
+        if read_bounded(path, MAX_METADATA_BYTES) != root_json:
+            raise TrustError(f"{path} pins another root; a node has one root for life: start with a new data folder")
+        return
+    write_durably(path, root_json)
+
+
+def require_root(root_json: bytes) -> None:
+    """Check that a file is a root that a node can be made to trust; nothing is written.
+
+    Raises:
+        TrustError: where it is no root, or is not signed by its own keys.
+    """
     if len(root_json) > MAX_METADATA_BYTES:
         raise TrustError(f"the root is larger than {MAX_METADATA_BYTES} bytes")
     try:
@@ -133,12 +148,6 @@ def pin_root(root_json: bytes, installed: Path) -> None:
     except (RepositoryError, ValueError) as error:
         raise refused("the root", error) from error
     root_mark(root)
-    path = installed / PINNED_ROOT
-    if path.exists():
-        if read_bounded(path, MAX_METADATA_BYTES) != root_json:
-            raise TrustError(f"{path} pins another root; a node has one root for life: start with a new data folder")
-        return
-    write_durably(path, root_json)
 
 
 def has_bundle(installed: Path) -> bool:
