@@ -135,11 +135,7 @@ def verify_ledger(
     places = _places(folder, held)
     names = _names(folder, places)
     node = _node(places, names, nodes)
-    if node.revoked and held.until_s is None:
-        raise LedgerError(
-            f"node {node.pseudonym.hex()} is revoked: nothing that it signed counts; what it signed up to a day before "
-            "its revocation is judged with --at YYYY-MM-DD"
-        )
+    _refuse_revoked(node, held)
     signs = Signs()
 
     def see(name: str, line: AnyLine) -> None:
@@ -196,6 +192,14 @@ def _node(places: Sequence[Path], names: Sequence[str], nodes: Iterable[NodeEntr
     if node is None:
         raise LedgerError(f"node {pseudonym[:_PSEUDONYM_DIGITS]} is not in the bundle: enrol it, or take its bundle")
     return node
+
+
+def _refuse_revoked(node: NodeEntry, held: Evidence) -> None:
+    if node.revoked and held.until_s is None:
+        raise LedgerError(
+            f"node {node.pseudonym.hex()} is revoked: nothing that it signed counts; what it signed up to a day before "
+            "its revocation is judged with --at YYYY-MM-DD"
+        )
 
 
 def _verify_log(

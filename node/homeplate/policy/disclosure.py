@@ -123,18 +123,27 @@ def decide(
             continue
         left = narrowed(rule, narrowing)
         for identifier in rule.recipients:
-            place, here = (identifier, rule.storage), identifier in left.recipients
+            place = (identifier, rule.storage)
             reason = _why_not(rule, identifier, recipients, captured_s, now_s)
             if reason is None and place not in kept:
-                reason = _why_not(left, identifier, recipients, captured_s, now_s)
-                kept[place] = _disposition(left, identifier, hit, captured_s) if here and reason is None else None
-            if reason is not None and here:
+                kept[place], reason = _kept(left, identifier, recipients, captured_s, now_s, hit=hit)
+            if reason is not None and identifier in left.recipients:
                 refused.append((rule.name, identifier, reason))
     return Decision(dispositions=tuple(one for one in kept.values() if one is not None), refused=tuple(refused))
 
 
 def _names(rule: Rule, hit: HitKind, camera: str) -> bool:
     return rule.trigger in _TRIGGERS[hit] and (not rule.cameras or camera in rule.cameras)
+
+
+def _kept(
+    left: Rule, identifier: str, recipients: Recipients, captured_s: int, now_s: int, *, hit: HitKind
+) -> tuple[Disposition | None, str | None]:
+    """Return what remains, for a recipient, of the rule that decides; or None, and the reason where there is one."""
+    reason = _why_not(left, identifier, recipients, captured_s, now_s)
+    if reason is not None or identifier not in left.recipients:
+        return None, reason
+    return _disposition(left, identifier, hit, captured_s), None
 
 
 def _why_not(rule: Rule, identifier: str, recipients: Recipients, captured_s: int, now_s: int) -> str | None:

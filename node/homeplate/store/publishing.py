@@ -161,15 +161,8 @@ def publish(
     part = _part(log, checkpoints, key.public_key().public_bytes_raw(), now_ns // DAY_NS, archives)
     if part is None:
         return None
-    last, hidden = part.end.row.number, 0
-
-    def lines() -> Iterator[bytes]:
-        nonlocal hidden
-        for form in _forms(part, read_lines(log, archives), withheld):
-            hidden += isinstance(form, Withheld)
-            yield encode(form)
-
-    _write(folder / f"{log.stem}{EXPORT}", lines())
+    last = part.end.row.number
+    hidden = _write(folder / f"{log.stem}{EXPORT}", _forms(part, read_lines(log, archives), withheld))
     point = Checkpoint(origin=origin_of(pseudonym, log.stem), size=last, root=bytes.fromhex(part.end.root))
     write_durably(folder / "checkpoints" / f"{log.stem}-{last:012}{SUFFIX}", sign(point, key))
     return Exported(first=part.before.size + 1, last=last, withheld=hidden)
@@ -210,18 +203,21 @@ def _part(log: Path, checkpoints: Path, public: bytes, today: int, archives: Seq
     return _Part(before=state.trees[before], end=end, first_day=first.row.time_ns // DAY_NS)
 
 
-def _write(path: Path, lines: Iterable[bytes]) -> None:
-    """Write lines to a new file and sync it.
+def _write(path: Path, forms: Iterable[Header | AnyLine]) -> int:
+    """Write an export to a new file and sync it; return how many of its rows are withheld.
 
     Raises:
         StoreError: where it cannot be written.
     """
+    hidden = 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
-            for line in lines:
-                file.write(line + b"\n")
+            for form in forms:
+                hidden += isinstance(form, Withheld)
+                file.write(encode(form) + b"\n")
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}") from error
+    return hidden
