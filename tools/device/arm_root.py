@@ -132,7 +132,7 @@ def debian(suite: str, root: Path, packages: Iterable[str], *words: str) -> None
 
 
 def mirror() -> str:
-    """Return the address of the archive that this machine's apt is set up with, else Debian's own."""
+    """Return the address of the archive that this machine's apt is set up with."""
     folder = Path("/etc/apt")
     for path in [*folder.glob("sources.list"), *sorted(folder.glob("sources.list.d/*"))]:
         found = re.search(
@@ -140,7 +140,7 @@ def mirror() -> str:
         )
         if found:
             return found[1]
-    return "http://deb.debian.org/debian"
+    raise ArmError("apt of this machine names no archive of Debian's; set one up, then try again")
 
 
 def lock_for(python: str, locks: Sequence[Path], names: Sequence[str] | None = None) -> str:

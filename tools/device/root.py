@@ -68,7 +68,7 @@ def mirror() -> str:
     for line in call("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").splitlines():
         if "debian.org" in line and "security" not in line:
             return line.rstrip("/")
-    return "http://deb.debian.org/debian"
+    raise DeviceError("apt of this machine names no archive of Debian's; set one up, then try again")
 
 
 def debian(cache: Path) -> Path:
